@@ -1,0 +1,3 @@
+//! kvist: a server for the etcd v3 API over LMDB and openraft.
+
+pub mod pb;

@@ -1,0 +1,171 @@
+//! What every black-box test needs: a started server, free ports, waiting for a condition with a reason.
+//!
+//! The server under test is the kvist binary that cargo built. `KVIST_TEST_SERVER=/path/to/etcd` runs the same
+//! tests against another server that takes etcd's flags: that is how the tests themselves are checked.
+#![allow(dead_code)] // each test binary uses its own part
+
+use std::io::{BufRead, BufReader};
+use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+/// The line that etcd and kvist log once clients are served.
+pub const READY: &str = "ready to serve client requests";
+const START_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Path of the server under test.
+pub fn server_binary() -> PathBuf {
+    std::env::var_os("KVIST_TEST_SERVER").map_or_else(|| env!("CARGO_BIN_EXE_kvist").into(), PathBuf::from)
+}
+
+/// True when the tests run against something else than kvist.
+pub fn is_foreign_server() -> bool {
+    std::env::var_os("KVIST_TEST_SERVER").is_some()
+}
+
+/// A port of the loopback interface that was free a moment ago.
+pub fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a free port").port()
+}
+
+/// A running server on loopback with its own data directory; killed when dropped.
+pub struct Server {
+    child: Child,
+    pub client_port: u16,
+    pub peer_port: u16,
+    data_dir: PathBuf,
+    args: Vec<String>,
+    log: Arc<Mutex<Vec<String>>>,
+    _temp: Option<tempfile::TempDir>,
+}
+
+impl Server {
+    /// Starts a server with a fresh data directory and waits until it is ready.
+    pub fn start() -> Server {
+        Server::start_with(&[])
+    }
+
+    /// The same with further flags, such as `["--max-txn-ops=4"]`.
+    pub fn start_with(args: &[&str]) -> Server {
+        let temp = tempfile::tempdir().expect("temporary directory");
+        let data_dir = temp.path().join("data");
+        let mut server = Server::start_in(&data_dir, args);
+        server._temp = Some(temp);
+        server
+    }
+
+    /// Starts a server on a given data directory, which outlives it.
+    pub fn start_in(data_dir: &Path, args: &[&str]) -> Server {
+        Server::start_on(data_dir, free_port(), free_port(), args)
+    }
+
+    /// Starts a server on given ports.
+    pub fn start_on(data_dir: &Path, client_port: u16, peer_port: u16, args: &[&str]) -> Server {
+        let args: Vec<String> = args.iter().map(|a| (*a).to_owned()).collect();
+        let log = Arc::new(Mutex::new(Vec::new()));
+        let child = spawn(data_dir, client_port, peer_port, &args, &log);
+        let server =
+            Server { child, client_port, peer_port, data_dir: data_dir.to_owned(), args, log, _temp: None };
+        server.wait_ready();
+        server
+    }
+
+    /// `127.0.0.1:port`, as etcdctl takes it.
+    pub fn endpoint(&self) -> String {
+        format!("127.0.0.1:{}", self.client_port)
+    }
+
+    /// `http://127.0.0.1:port`.
+    pub fn url(&self) -> String {
+        format!("http://{}", self.endpoint())
+    }
+
+    pub fn data_dir(&self) -> &Path {
+        &self.data_dir
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Everything logged so far, a line each.
+    pub fn log_lines(&self) -> Vec<String> {
+        self.log.lock().expect("log lock").clone()
+    }
+
+    /// Kills the process at once, as a crash would; the data directory stays.
+    pub fn kill(&mut self) {
+        self.child.kill().expect("kill the server");
+        self.child.wait().expect("wait for the killed server");
+    }
+
+    /// Sends SIGTERM and waits for the end; returns the exit status.
+    pub fn terminate(&mut self) -> std::process::ExitStatus {
+        let status = Command::new("kill").args(["-TERM", &self.pid().to_string()]).status().expect("kill -TERM");
+        assert!(status.success(), "kill -TERM failed");
+        let deadline = Instant::now() + START_TIMEOUT;
+        loop {
+            if let Some(status) = self.child.try_wait().expect("wait for the server") {
+                return status;
+            }
+            assert!(Instant::now() < deadline, "the server did not stop; log:\n{}", self.log_lines().join("\n"));
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// Starts the process again (after `kill` or `terminate`) on the same ports and data directory.
+    pub fn restart(&mut self) {
+        self.child = spawn(&self.data_dir, self.client_port, self.peer_port, &self.args, &self.log);
+        self.wait_ready();
+    }
+
+    fn wait_ready(&self) {
+        wait_until("the server to be ready", START_TIMEOUT, || {
+            self.log.lock().expect("log lock").iter().any(|l| l.contains(READY))
+                && TcpStream::connect(("127.0.0.1", self.client_port)).is_ok()
+        });
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn spawn(data_dir: &Path, client: u16, peer: u16, args: &[String], log: &Arc<Mutex<Vec<String>>>) -> Child {
+    log.lock().expect("log lock").clear();
+    let (client, peer) = (format!("http://127.0.0.1:{client}"), format!("http://127.0.0.1:{peer}"));
+    let mut child = Command::new(server_binary())
+        .arg("--data-dir")
+        .arg(data_dir)
+        .args(["--listen-client-urls", &client, "--advertise-client-urls", &client])
+        .args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer])
+        .args(["--initial-cluster", &format!("default={peer}")])
+        .args(args)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("start the server");
+    let stderr = child.stderr.take().expect("stderr is piped");
+    let log = Arc::clone(log);
+    std::thread::spawn(move || {
+        for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+            log.lock().expect("log lock").push(line);
+        }
+    });
+    child
+}
+
+/// Polls until `condition` holds; panics with `what` when `timeout` has passed.
+pub fn wait_until(what: &str, timeout: Duration, mut condition: impl FnMut() -> bool) {
+    let deadline = Instant::now() + timeout;
+    while !condition() {
+        assert!(Instant::now() < deadline, "gave up waiting for {what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
