@@ -1,3 +1,6 @@
 //! kvist: a server for the etcd v3 API over LMDB and openraft.
 
 pub mod pb;
+pub mod mvcc;
+pub mod storage;
+pub mod types;

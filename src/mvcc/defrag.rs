@@ -1,0 +1,64 @@
+//! Online defragmentation: a compacted copy beside the live environment, brought up to date, then put in its place.
+//!
+//! The environment lives in `state.N` below the member's directory; the highest complete N counts. A copy is made as
+//! `state.tmp` and becomes `state.N+1` by one rename, so a crash leaves the old file or the new one, never a mixture.
+//! While the copy is written, flushes and removals wait (they share the flush thread) and the memtable takes all writes;
+//! readers keep what they read. The old file goes when its last reader has gone.
+
+use super::{Result, Store, View};
+use crate::storage::{Env, Error};
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+
+const PREFIX: &str = "state.";
+const TEMPORARY: &str = "state.tmp";
+
+/// The directory of the current environment below `base`; removes what an interrupted copy left behind.
+pub fn current_dir(base: &Path) -> Result<PathBuf> {
+    let mut generations = Vec::new();
+    for entry in fs::read_dir(base).map_err(Error::Io)? {
+        let name = entry.map_err(Error::Io)?.file_name();
+        if let Some(n) = name.to_str().and_then(|n| n.strip_prefix(PREFIX)?.parse::<u64>().ok()) {
+            generations.push(n);
+        }
+    }
+    remove_dir(&base.join(TEMPORARY))?;
+    generations.sort_unstable();
+    let current = generations.pop().unwrap_or(1);
+    for old in generations {
+        remove_dir(&base.join(format!("{PREFIX}{old}")))?;
+    }
+    Ok(base.join(format!("{PREFIX}{current}")))
+}
+
+impl Store {
+    /// Rewrites the environment below `base` without its free pages. Only the flush thread calls this.
+    pub fn defragment(&self, base: &Path, quota: u64) -> Result<()> {
+        let old = current_dir(base)?;
+        let generation: u64 =
+            old.extension().and_then(|e| e.to_str()?.parse().ok()).expect("current_dir names a number");
+        let temporary = base.join(TEMPORARY);
+        let new = base.join(format!("{PREFIX}{}", generation + 1));
+        fs::create_dir(&temporary).map_err(Error::Io)?;
+        let env = self.view.load().env.clone();
+        env.copy_compacted(&temporary.join("data.mdb"))?;
+        sync_dir(&temporary)?;
+        fs::rename(&temporary, &new).map_err(Error::Io)?;
+        sync_dir(base)?;
+        let env = Env::open(&new, quota)?;
+        *self.sizes.lock() = env.sizes()?;
+        self.view.rcu(|view| View { env: env.clone(), memtables: view.memtables.clone() });
+        remove_dir(&old)
+    }
+}
+
+fn remove_dir(path: &Path) -> Result<()> {
+    match fs::remove_dir_all(path) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::Io(e).into()),
+        _ => Ok(()),
+    }
+}
+
+fn sync_dir(path: &Path) -> Result<()> {
+    Ok(File::open(path).and_then(|dir| dir.sync_all()).map_err(Error::Io)?)
+}

@@ -1,0 +1,259 @@
+//! The store against a plain in-memory model: random writes, reads of every shape at every revision, history,
+//! compactions, flushes, defragmentations and reopenings in between.
+
+use super::history::Limit;
+use super::{Error, Store};
+use crate::storage::Env;
+use crate::storage::codec::{Image, Value};
+use crate::types::{KeyRange, Revision};
+use bytes::Bytes;
+use proptest::prelude::*;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::ControlFlow;
+
+#[derive(Clone, Debug)]
+enum Step {
+    Txn(Vec<(usize, Option<Vec<u8>>, i64)>),
+    Compact(u8),
+    Flush,
+    Remove,
+    Defragment,
+    Reopen,
+}
+
+/// Few keys, so that they meet; some long ones that share what LMDB sees of them.
+fn keys() -> Vec<Bytes> {
+    let long = |tail: &str| Bytes::from([&[b'm'; 1900][..], tail.as_bytes()].concat());
+    let mut keys: Vec<Bytes> = ["a", "b", "ba", "c\0", "d\u{ff}", "z"].into_iter().map(Bytes::from).collect();
+    keys.extend([long(""), long("0"), long("1"), long("\0"), long("zz"), Bytes::from(vec![b'm'; 1899])]);
+    keys.push(Bytes::from(vec![b'n'; 5000]));
+    keys.sort();
+    keys
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let value = prop_oneof![
+        3 => prop::collection::vec(any::<u8>(), 0..20).prop_map(Some),
+        1 => (1000usize..7000, any::<u8>()).prop_map(|(len, byte)| Some(vec![byte; len])),
+        2 => Just(None),
+    ];
+    prop_oneof![
+        12 => prop::collection::vec((0usize..13, value, 0i64..3), 1..4).prop_map(Step::Txn),
+        1 => any::<u8>().prop_map(Step::Compact),
+        2 => Just(Step::Flush),
+        2 => Just(Step::Remove),
+        1 => Just(Step::Defragment),
+        1 => Just(Step::Reopen),
+    ]
+}
+
+type Kv = (Vec<u8>, Vec<u8>, i64, i64, i64, i64);
+
+#[derive(Default)]
+struct Model {
+    /// Per revision: the whole keyspace after it.
+    states: Vec<BTreeMap<Bytes, Kv>>,
+    /// Per revision: its changes, `None` is a delete.
+    changes: Vec<Vec<(Bytes, Option<Vec<u8>>)>>,
+    compacted: i64,
+}
+
+impl Model {
+    fn revision(&self) -> i64 {
+        self.states.len() as i64
+    }
+}
+
+struct Subject {
+    dir: tempfile::TempDir,
+    store: Store,
+}
+
+impl Subject {
+    fn open(dir: tempfile::TempDir) -> Subject {
+        let store = Store::open(Env::open(&super::defrag::current_dir(dir.path()).unwrap(), 1 << 30).unwrap());
+        Subject { dir, store: store.unwrap() }
+    }
+
+    fn flush(&self) {
+        let frozen = self.store.freeze(Vec::new());
+        self.store.flush(&frozen).unwrap();
+    }
+}
+
+fn apply(subject: &Subject, model: &mut Model, ops: &[(usize, Option<Vec<u8>>, i64)]) {
+    let keys = keys();
+    let mut writer = subject.store.write().unwrap();
+    let mut state = model.states.last().cloned().unwrap_or_default();
+    let main = model.revision() + 1;
+    let mut changes = Vec::new();
+    let mut touched = BTreeSet::new();
+    for (index, value, lease) in ops {
+        let key = keys[*index].clone();
+        if !touched.insert(key.clone()) {
+            continue; // one change a key and transaction, as etcd's API demands
+        }
+        let old = state.get(&key).cloned();
+        let replaced = match value {
+            Some(value) => {
+                let (create, version) = old.as_ref().map_or((main, 1), |o| (o.2, o.4 + 1));
+                let kv = (key.to_vec(), value.clone(), create, main, version, *lease);
+                state.insert(key.clone(), kv);
+                changes.push((key.clone(), Some(value.clone())));
+                writer.put(key, value, *lease).unwrap()
+            }
+            None => {
+                if state.remove(&key).is_some() {
+                    changes.push((key.clone(), None));
+                }
+                writer.delete(key, false).unwrap()
+            }
+        };
+        assert_eq!(replaced.is_some(), old.is_some());
+    }
+    let batch = writer.commit();
+    assert_eq!(batch.is_some(), !changes.is_empty());
+    if !changes.is_empty() {
+        assert_eq!(batch.unwrap().revision, main);
+        model.states.push(state);
+        model.changes.push(changes);
+    }
+}
+
+fn check_reads(subject: &Subject, model: &Model, revision: i64, range: &KeyRange) {
+    if revision < model.compacted {
+        assert!(matches!(subject.store.snapshot(revision), Err(Error::Compacted)));
+        return;
+    }
+    let snapshot = subject.store.snapshot(revision).unwrap();
+    let mut found: Vec<Kv> = Vec::new();
+    snapshot
+        .scan(range, |key, image| {
+            let meta = image.meta();
+            let value = snapshot.value(&image)?.into_owned();
+            let kv = (key.to_vec(), value, meta.create_revision, meta.modified.main, meta.version, meta.lease);
+            found.push(kv);
+            Ok(ControlFlow::Continue(()))
+        })
+        .unwrap();
+    let state = &model.states[revision as usize - 1];
+    let expected: Vec<Kv> = state.values().filter(|kv| range.contains(&kv.0)).cloned().collect();
+    assert_eq!(found, expected, "at revision {revision} of {}", model.revision());
+    for key in keys() {
+        let image = snapshot.get(&key).unwrap();
+        assert_eq!(image.is_some(), state.contains_key(&key));
+    }
+}
+
+fn check_history(subject: &Subject, model: &Model, from: i64) {
+    let mut at = from;
+    let mut found = Vec::new();
+    loop {
+        match subject.store.history(at, Limit { revisions: 3, bytes: 1 << 20 }) {
+            Err(Error::Compacted) => {
+                assert!(at < model.compacted);
+                return;
+            }
+            Err(e) => panic!("{e}"),
+            Ok(batches) => {
+                let Some(last) = batches.last() else { break };
+                at = last.revision + 1;
+                found.extend(batches);
+            }
+        }
+    }
+    assert!(from >= model.compacted);
+    let from = from.max(2);
+    assert_eq!(found.iter().map(|b| b.revision).collect::<Vec<_>>(), (from..=model.revision()).collect::<Vec<_>>());
+    for batch in found {
+        let expected = &model.changes[batch.revision as usize - 1];
+        assert_eq!(batch.events.len(), expected.len());
+        for (sub, (event, (key, value))) in batch.events.iter().zip(expected).enumerate() {
+            assert_eq!(&event.key, key);
+            let new = subject.store.with_inline_value(&event.new).unwrap();
+            let image = Image::parse(&new).unwrap();
+            assert_eq!(image.modified, Revision::new(batch.revision, sub as u32));
+            assert_eq!(image.is_tombstone(), value.is_none());
+            assert_eq!(image.value, Value::Inline(value.as_deref().unwrap_or_default()));
+            if batch.revision > model.compacted.max(1) && !event.previous.is_empty() {
+                let previous = subject.store.with_inline_value(&event.previous).unwrap();
+                let previous = Image::parse(&previous).unwrap();
+                let before = model.states[batch.revision as usize - 2].get(key);
+                assert_eq!(previous.is_tombstone(), before.is_none());
+                if let Some(before) = before {
+                    assert_eq!(previous.value, Value::Inline(&before.1));
+                }
+            }
+        }
+    }
+}
+
+fn check_leases(subject: &Subject, model: &Model) {
+    for lease in 1..3 {
+        let expected: Vec<Bytes> =
+            model.states.last().unwrap().values().filter(|kv| kv.5 == lease).map(|kv| kv.0.clone().into()).collect();
+        assert_eq!(subject.store.keys_of_lease(lease).unwrap(), expected);
+    }
+}
+
+fn run(steps: Vec<Step>, probes: Vec<(u8, usize, usize)>) {
+    let mut subject = Subject::open(tempfile::tempdir().unwrap());
+    let mut model = Model { compacted: -1, ..Model::default() };
+    model.states.push(BTreeMap::new());
+    model.changes.push(Vec::new());
+    for step in steps {
+        match step {
+            Step::Txn(ops) => apply(&subject, &mut model, &ops),
+            Step::Compact(at) => {
+                let at = 1 + i64::from(at) % model.revision();
+                if subject.store.compact(at).is_ok() {
+                    assert!(at > model.compacted);
+                    model.compacted = at;
+                } else {
+                    assert!(at <= model.compacted);
+                }
+            }
+            Step::Flush => subject.flush(),
+            Step::Remove => subject.store.remove_compacted(2).unwrap(),
+            Step::Defragment => {
+                subject.flush();
+                subject.store.defragment(subject.dir.path(), 1 << 30).unwrap();
+            }
+            Step::Reopen => {
+                subject.flush(); // what was not flushed is the raft log's to replay
+                let Subject { dir, store } = subject;
+                drop(store);
+                subject = Subject::open(dir);
+            }
+        }
+        assert_eq!(subject.store.revision(), model.revision());
+    }
+    let keys = keys();
+    check_reads(&subject, &model, model.revision(), &KeyRange::all());
+    for (revision, from, to) in probes {
+        let revision = 1 + i64::from(revision) % model.revision();
+        let end = keys.get(to).cloned().unwrap_or_else(|| Bytes::from_static(&[0]));
+        check_reads(&subject, &model, revision, &KeyRange::from_wire(keys[from].clone(), end));
+        check_history(&subject, &model, revision);
+    }
+    check_leases(&subject, &model);
+    let hash = subject.store.hash(0).unwrap();
+    subject.flush();
+    while subject.store.has_removable() {
+        subject.store.remove_compacted(3).unwrap();
+    }
+    assert_eq!(subject.store.hash(0).unwrap(), hash, "flush and removal must not change the hash");
+    check_reads(&subject, &model, model.compacted.max(1), &KeyRange::all());
+    check_history(&subject, &model, model.compacted.max(1));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 150, ..ProptestConfig::default() })]
+    #[test]
+    fn the_store_equals_the_model(
+        steps in prop::collection::vec(step(), 1..60),
+        probes in prop::collection::vec((any::<u8>(), 0usize..13, 0usize..14), 4),
+    ) {
+        run(steps, probes);
+    }
+}

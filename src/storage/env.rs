@@ -1,0 +1,208 @@
+//! Opening, reading, writing, copying one LMDB environment, on byte strings only.
+
+use super::schema::{FORMAT, NAMES, TABLES, Table, meta};
+use super::{Error, Result};
+use heed::types::Bytes;
+use heed::{
+    CommitOrAbort, CompactionOption, Database, EnvOpenOptions, PutFlags, RoTxn, RwTxn, WithoutTls,
+};
+use std::ops::Bound;
+use std::path::Path;
+
+type Db = Database<'static, Bytes, Bytes>;
+
+/// Concurrent read transactions; a reader lasts milliseconds, so this is far above what can be in flight.
+const MAX_READERS: u32 = 4096;
+/// Address space reserved at least. It costs nothing until used and spares us from ever resizing the map.
+const MAP_SIZE_MIN: usize = 256 << 30;
+
+/// An open environment; cheap to clone.
+#[derive(Clone)]
+pub struct Env {
+    env: heed::Env<WithoutTls>,
+    dbs: [Db; NAMES.len()],
+}
+
+/// How large the file is.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Sizes {
+    /// Bytes of the file.
+    pub file: u64,
+    /// Bytes of the pages that hold data.
+    pub in_use: u64,
+}
+
+impl Env {
+    /// Opens the environment in the directory `path`, creating what is missing. `quota` (bytes) sizes the map.
+    pub fn open(path: &Path, quota: u64) -> Result<Env> {
+        std::fs::create_dir_all(path)?;
+        let map_size = MAP_SIZE_MIN.max(usize::try_from(quota).unwrap_or(usize::MAX).saturating_mul(8).min(1 << 44));
+        let mut options = EnvOpenOptions::new().read_txn_without_tls();
+        options.map_size(map_size).max_readers(MAX_READERS).max_dbs(NAMES.len() as u32);
+        // SAFETY: the file is private to this process: the data directory is held under an exclusive lock, nothing
+        // else maps or changes the file, and no flag that weakens LMDB's guarantees is set.
+        #[allow(unsafe_code)]
+        let env = unsafe { options.open(path)? };
+        env.clear_stale_readers()?;
+        let dbs = create_tables(&env)?;
+        let env = Env { env, dbs };
+        env.check_format()?;
+        Ok(env)
+    }
+
+    fn check_format(&self) -> Result<()> {
+        let found = match self.read()?.get(Table::Meta, meta::FORMAT)? {
+            Some(bytes) => u32::from_le_bytes(
+                bytes.try_into().map_err(|_| Error::Damaged("meta/format has a wrong length".into()))?,
+            ),
+            None => {
+                let mut txn = self.write()?;
+                txn.put(Table::Meta, meta::FORMAT, &FORMAT.to_le_bytes())?;
+                txn.commit()?;
+                FORMAT
+            }
+        };
+        if found > FORMAT {
+            return Err(Error::NewerFormat { found, known: FORMAT });
+        }
+        Ok(())
+    }
+
+    /// Begins a read transaction: a snapshot of the last commit.
+    pub fn read(&self) -> Result<ReadTxn> {
+        Ok(ReadTxn { txn: self.env.clone().static_read_txn()?, dbs: self.dbs })
+    }
+
+    /// Begins the write transaction. Only the flush thread may call this.
+    pub fn write(&self) -> Result<WriteTxn<'_>> {
+        Ok(WriteTxn { txn: self.env.write_txn()?, dbs: &self.dbs })
+    }
+
+    /// Size of the file and of its used pages.
+    pub fn sizes(&self) -> Result<Sizes> {
+        let txn = self.env.read_txn()?;
+        let mut in_use = 0;
+        for db in &self.dbs {
+            in_use += db.stat(&txn)?.non_free_page_size() as u64;
+        }
+        Ok(Sizes { file: self.env.real_disk_size()?, in_use })
+    }
+
+    /// Writes a compacted copy of the last commit to the file `path` and syncs it.
+    pub fn copy_compacted(&self, path: &Path) -> Result<()> {
+        let file = self.env.copy_to_path(path, CompactionOption::Enabled)?;
+        file.sync_all()?;
+        Ok(())
+    }
+}
+
+fn create_tables(env: &heed::Env<WithoutTls>) -> Result<[Db; NAMES.len()]> {
+    let txn = env.write_txn()?;
+    let created = env.create_databases_and_commit(txn, |opener, txn| -> Result<_> {
+        let mut dbs = Vec::with_capacity(NAMES.len());
+        for name in NAMES {
+            dbs.push(opener.create_database::<Bytes, Bytes>(txn, Some(name))?);
+        }
+        let dbs: [_; NAMES.len()] = dbs.try_into().map_err(|_| Error::Lmdb("tables".into()))?;
+        Ok(CommitOrAbort::<_, ()>::Commit(dbs))
+    })?;
+    Ok(created.unwrap_commit())
+}
+
+/// A read transaction: one consistent state of all tables.
+pub struct ReadTxn {
+    txn: RoTxn<'static, WithoutTls>,
+    dbs: [Db; NAMES.len()],
+}
+
+/// Rows in key order, as LMDB holds them.
+pub type Rows<'t> = Box<dyn Iterator<Item = Result<(&'t [u8], &'t [u8])>> + 't>;
+
+impl ReadTxn {
+    /// The value of `key`.
+    pub fn get(&self, table: Table, key: &[u8]) -> Result<Option<&[u8]>> {
+        Ok(self.dbs[table as usize].get(&self.txn, key)?)
+    }
+
+    /// Rows from `start` on, up to `end`.
+    pub fn range<'t>(
+        &'t self,
+        table: Table,
+        start: Bound<&[u8]>,
+        end: Bound<&[u8]>,
+    ) -> Result<impl Iterator<Item = Result<(&'t [u8], &'t [u8])>> + use<'t>> {
+        let rows = self.dbs[table as usize].range(&self.txn, &(start, end))?;
+        Ok(rows.map(|row| row.map_err(Error::from)))
+    }
+
+    /// Rows whose key begins with `prefix`.
+    pub fn prefix<'t>(
+        &'t self,
+        table: Table,
+        prefix: &[u8],
+    ) -> Result<impl Iterator<Item = Result<(&'t [u8], &'t [u8])>> + use<'t>> {
+        let rows = self.dbs[table as usize].prefix_iter(&self.txn, prefix)?;
+        Ok(rows.map(|row| row.map_err(Error::from)))
+    }
+
+    /// Number of rows.
+    pub fn len(&self, table: Table) -> Result<u64> {
+        Ok(self.dbs[table as usize].len(&self.txn)?)
+    }
+}
+
+/// The write transaction. Dropping it without `commit` changes nothing.
+pub struct WriteTxn<'e> {
+    txn: RwTxn<'e>,
+    dbs: &'e [Db; NAMES.len()],
+}
+
+impl WriteTxn<'_> {
+    /// The value of `key` as this transaction sees it.
+    pub fn get(&self, table: Table, key: &[u8]) -> Result<Option<&[u8]>> {
+        Ok(self.dbs[table as usize].get(&self.txn, key)?)
+    }
+
+    /// Sets `key`.
+    pub fn put(&mut self, table: Table, key: &[u8], value: &[u8]) -> Result<()> {
+        Ok(self.dbs[table as usize].put(&mut self.txn, key, value)?)
+    }
+
+    /// Adds a row behind all others of its table; cheaper than `put` and fills pages wholly.
+    /// A row that is there already (a replayed flush) is replaced.
+    pub fn append(&mut self, table: Table, key: &[u8], value: &[u8]) -> Result<()> {
+        match self.dbs[table as usize].put_with_flags(&mut self.txn, PutFlags::APPEND, key, value) {
+            Err(heed::Error::Mdb(heed::MdbError::KeyExist)) => self.put(table, key, value),
+            other => Ok(other?),
+        }
+    }
+
+    /// Removes `key`; whether it was there.
+    pub fn delete(&mut self, table: Table, key: &[u8]) -> Result<bool> {
+        Ok(self.dbs[table as usize].delete(&mut self.txn, key)?)
+    }
+
+    /// Removes every row from `start` up to `end`; returns how many.
+    pub fn delete_range(&mut self, table: Table, start: Bound<&[u8]>, end: Bound<&[u8]>) -> Result<usize> {
+        Ok(self.dbs[table as usize].delete_range(&mut self.txn, &(start, end))?)
+    }
+
+    /// Removes every row of the table.
+    pub fn clear(&mut self, table: Table) -> Result<()> {
+        Ok(self.dbs[table as usize].clear(&mut self.txn)?)
+    }
+
+    /// Rows from `start` on, up to `end`, as this transaction sees them.
+    pub fn range(&self, table: Table, start: Bound<&[u8]>, end: Bound<&[u8]>) -> Result<Rows<'_>> {
+        let rows = self.dbs[table as usize].range(&self.txn, &(start, end))?;
+        Ok(Box::new(rows.map(|row| row.map_err(Error::from))))
+    }
+
+    /// Makes everything durable; returns after the sync.
+    pub fn commit(self) -> Result<()> {
+        Ok(self.txn.commit()?)
+    }
+}
+
+/// Whether a table exists for every name; a guard against an edit of one list alone.
+const _: () = assert!(TABLES.len() == NAMES.len());

@@ -1,0 +1,50 @@
+//! Every table of the state environment: name, key layout, value layout. Persisted; see `docs/storage.md`.
+//!
+//! Names and layouts never change meaning. A new layout gets a new [`FORMAT`] and code that reads the old one.
+
+/// Version of the whole layout, kept in `meta/format`. A file with a higher one is refused.
+pub const FORMAT: u32 = 1;
+
+/// The tables, in the order in which they are opened. The number is the index into [`NAMES`], nothing persisted.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Table {
+    /// [`codec::store_key`](super::codec::store_key) of the key → image of its newest flushed version, tombstones included.
+    Cur = 0,
+    /// Revision (12 bytes) → [`codec::LogRow`](super::codec::LogRow): the change, with the image before it.
+    Log = 1,
+    /// Revision (12), part (1), chunk (4) → up to [`codec::BLOB_CHUNK`](super::codec::BLOB_CHUNK) bytes of a long key or value.
+    Blob = 2,
+    /// Lease id (8) → granted TTL, remaining TTL (varints, seconds).
+    Lease = 3,
+    /// Lease id (8), `store_key` → empty, or the whole key when it is a long one.
+    LeaseKey = 4,
+    /// Member id (8), alarm type (4) → empty.
+    Alarm = 5,
+    /// One row a fact; see [`meta`].
+    Meta = 6,
+}
+
+/// Names of the tables inside LMDB, by [`Table`] index.
+pub const NAMES: [&str; 7] = ["cur", "log", "blob", "lease", "lease_key", "alarm", "meta"];
+
+/// All tables, for loops over them.
+pub const TABLES: [Table; 7] =
+    [Table::Cur, Table::Log, Table::Blob, Table::Lease, Table::LeaseKey, Table::Alarm, Table::Meta];
+
+/// Keys of the `meta` table.
+pub mod meta {
+    /// u32 LE: [`super::FORMAT`].
+    pub const FORMAT: &[u8] = b"format";
+    /// Log id of the last entry whose effect is in this file: term u64 LE, index u64 LE.
+    pub const APPLIED: &[u8] = b"applied";
+    /// Membership as `raft` encodes it; opaque here.
+    pub const MEMBERSHIP: &[u8] = b"membership";
+    /// i64 LE: current revision of the store.
+    pub const REVISION: &[u8] = b"revision";
+    /// i64 LE: last logical compaction; absent before the first one.
+    pub const COMPACTED: &[u8] = b"compacted";
+    /// i64 LE: revision below which log rows have been removed physically.
+    pub const REMOVED: &[u8] = b"removed";
+    /// Prefix of one row a member: its attributes as `engine` encodes them.
+    pub const MEMBER: &[u8] = b"member/";
+}
