@@ -1,6 +1,7 @@
 //! kvist: a server for the etcd v3 API over LMDB and openraft.
 
 pub mod pb;
+pub mod engine;
 pub mod mvcc;
 pub mod storage;
 pub mod types;

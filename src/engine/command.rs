@@ -1,0 +1,344 @@
+//! The one vocabulary of changes and reads. Adapters translate their protocol into it, the log stores it, the applier runs it.
+//!
+//! Plain data: no protocol's message enters, none leaves. How a command looks in the log is in [`super::codec`].
+
+use crate::types::{KeyRange, LeaseId, MemberId};
+use bytes::Bytes;
+
+/// A change, as the raft log holds it.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Command {
+    /// Write one key.
+    Put(Put),
+    /// Remove the keys of a range.
+    DeleteRange(DeleteRange),
+    /// Compare, then run one of two branches.
+    Txn(Txn),
+    /// Promise that keys live while the lease is renewed.
+    LeaseGrant {
+        /// Chosen id; not 0.
+        id: LeaseId,
+        /// Granted seconds.
+        ttl_secs: i64,
+    },
+    /// End leases and delete their keys, each lease in a revision of its own.
+    LeaseRevoke {
+        /// Which; unknown ones are passed over unless the only one.
+        ids: Vec<LeaseId>,
+        /// Whether their time ran out, rather than a client asked.
+        expired: bool,
+    },
+    /// Remember how much time leases had left.
+    LeaseCheckpoint(Vec<(LeaseId, i64)>),
+    /// Refuse history below the revision, and remove it in the background.
+    Compact {
+        /// First revision that stays readable.
+        revision: i64,
+    },
+    /// Raise or clear an alarm.
+    Alarm {
+        /// Raise, or clear.
+        activate: bool,
+        /// Whose.
+        member: MemberId,
+        /// Which.
+        alarm: AlarmKind,
+    },
+    /// Make a member's name and client URLs known.
+    PublishMember(Member),
+}
+
+/// Write one key.
+#[derive(Clone, Debug, PartialEq, Default)]
+pub struct Put {
+    /// Key; not empty.
+    pub key: Bytes,
+    /// New value.
+    pub value: Bytes,
+    /// Lease to attach, or 0.
+    pub lease: LeaseId,
+    /// Answer with the pair before.
+    pub prev_kv: bool,
+    /// Keep the value that the key has; it must exist.
+    pub ignore_value: bool,
+    /// Keep the lease that the key has; it must exist.
+    pub ignore_lease: bool,
+}
+
+/// Remove the keys of a range.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DeleteRange {
+    /// Which.
+    pub range: KeyRange,
+    /// Answer with the pairs before.
+    pub prev_kv: bool,
+}
+
+/// Compare, then run one of two branches, all in one revision.
+#[derive(Clone, Debug, PartialEq, Default)]
+pub struct Txn {
+    /// All must hold for `success` to run.
+    pub compares: Vec<Compare>,
+    /// Run when they hold.
+    pub success: Vec<Op>,
+    /// Run otherwise.
+    pub failure: Vec<Op>,
+}
+
+/// One step of a branch.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Op {
+    /// Read; sees earlier writes of the same transaction.
+    Range(Range),
+    /// Write one key.
+    Put(Put),
+    /// Remove the keys of a range.
+    DeleteRange(DeleteRange),
+    /// A transaction inside.
+    Txn(Txn),
+}
+
+/// A condition on every key of a range; an empty range is like one missing key.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Compare {
+    /// Which keys.
+    pub range: KeyRange,
+    /// How the key's side must relate to the operand.
+    pub relation: Relation,
+    /// What of the key is compared, and with what.
+    pub operand: Operand,
+}
+
+/// How two values must relate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Relation {
+    /// `==`
+    Equal,
+    /// `>`
+    Greater,
+    /// `<`
+    Less,
+    /// `!=`
+    NotEqual,
+    /// Always holds: what etcd makes of a relation it does not know.
+    Any,
+}
+
+/// The side of a compare that the client gives.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Operand {
+    /// Writes since creation.
+    Version(i64),
+    /// Revision of creation.
+    CreateRevision(i64),
+    /// Revision of the last change.
+    ModRevision(i64),
+    /// The value, bytewise. Never holds on a missing key.
+    Value(Bytes),
+    /// The attached lease.
+    Lease(LeaseId),
+}
+
+/// A read of keys at one revision.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Range {
+    /// Which keys.
+    pub range: KeyRange,
+    /// At most this many; 0 or less: all.
+    pub limit: i64,
+    /// At which revision; 0 or less: the current one.
+    pub revision: i64,
+    /// In which order.
+    pub sort: Sort,
+    /// Leave values out.
+    pub keys_only: bool,
+    /// Only count.
+    pub count_only: bool,
+    /// Bounds, inclusive, applied before the limit; 0: none.
+    pub bounds: RevisionBounds,
+}
+
+/// Inclusive bounds on the revisions of the keys read; 0 is "no bound".
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct RevisionBounds {
+    /// Lowest `mod_revision`.
+    pub mod_min: i64,
+    /// Highest `mod_revision`.
+    pub mod_max: i64,
+    /// Lowest `create_revision`.
+    pub create_min: i64,
+    /// Highest `create_revision`.
+    pub create_max: i64,
+}
+
+/// Order of a read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Sort {
+    /// Direction.
+    pub order: SortOrder,
+    /// By what.
+    pub target: SortTarget,
+}
+
+/// Direction of a [`Sort`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum SortOrder {
+    /// By key; by another target ascending, but *after* the limit was applied in key order (KV-R13).
+    #[default]
+    None,
+    /// Ascending.
+    Ascend,
+    /// Descending.
+    Descend,
+}
+
+/// What a [`Sort`] goes by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum SortTarget {
+    /// The key.
+    #[default]
+    Key,
+    /// Writes since creation.
+    Version,
+    /// Revision of creation.
+    Create,
+    /// Revision of the last change.
+    Mod,
+    /// The value.
+    Value,
+}
+
+/// What can be wrong with a member. Numbers are persisted, and etcd's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum AlarmKind {
+    /// The quota is reached: writes that need space are refused.
+    NoSpace = 1,
+    /// Replicas disagree: writes are refused.
+    Corrupt = 2,
+}
+
+/// A member of the cluster.
+#[derive(Clone, Debug, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
+pub struct Member {
+    /// Its id.
+    pub id: MemberId,
+    /// Its name; empty until it has started.
+    pub name: String,
+    /// Where its peers reach it.
+    pub peer_urls: Vec<String>,
+    /// Where clients reach it; empty until it has started.
+    pub client_urls: Vec<String>,
+    /// Whether it only receives the log.
+    pub is_learner: bool,
+}
+
+/// A key-value pair in an answer: the key, and its image with the value inline.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Kv {
+    /// Key.
+    pub key: Bytes,
+    /// See [`crate::storage::codec::Image`].
+    pub image: Bytes,
+}
+
+/// What a command did.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Outcome {
+    /// Of `Put`.
+    Put {
+        /// Revision of the write.
+        revision: i64,
+        /// The pair before, if asked for and there was one.
+        previous: Option<Kv>,
+    },
+    /// Of `DeleteRange`.
+    DeleteRange {
+        /// Revision of the write; the current one when nothing was deleted.
+        revision: i64,
+        /// Keys deleted.
+        deleted: i64,
+        /// The pairs before, if asked for.
+        previous: Vec<Kv>,
+    },
+    /// Of `Txn`.
+    Txn(TxnOutcome),
+    /// Of everything else: the current revision.
+    Done {
+        /// Revision after the command.
+        revision: i64,
+    },
+}
+
+/// What a transaction did.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TxnOutcome {
+    /// Revision of its writes; the current one when it wrote nothing.
+    pub revision: i64,
+    /// Which branch ran.
+    pub succeeded: bool,
+    /// One per op of that branch.
+    pub results: Vec<OpOutcome>,
+}
+
+/// What one op did.
+#[derive(Clone, Debug, PartialEq)]
+pub enum OpOutcome {
+    /// Of `Range`.
+    Range {
+        /// Revision as of this op.
+        revision: i64,
+        /// Pairs found.
+        kvs: Vec<Kv>,
+        /// Whether the limit cut more off.
+        more: bool,
+        /// Keys in the range, whatever the limit.
+        count: i64,
+    },
+    /// Of `Put`.
+    Put {
+        /// Revision of the write.
+        revision: i64,
+        /// The pair before.
+        previous: Option<Kv>,
+    },
+    /// Of `DeleteRange`.
+    DeleteRange {
+        /// Revision as of this op.
+        revision: i64,
+        /// Keys deleted.
+        deleted: i64,
+        /// The pairs before.
+        previous: Vec<Kv>,
+    },
+    /// Of `Txn`.
+    Txn(TxnOutcome),
+}
+
+/// Why a committed command was not carried out. Every replica comes to the same answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// `ignore_value` or `ignore_lease` on a missing key.
+    #[error("key not found")]
+    KeyNotFound,
+    /// The lease to attach or revoke does not exist.
+    #[error("requested lease not found")]
+    LeaseNotFound,
+    /// The lease to grant exists.
+    #[error("lease already exists")]
+    LeaseExists,
+    /// Below the last compaction.
+    #[error("required revision has been compacted")]
+    Compacted,
+    /// Above the current revision.
+    #[error("required revision is a future revision")]
+    FutureRevision,
+    /// The NOSPACE alarm is on.
+    #[error("database space exceeded")]
+    NoSpace,
+    /// The CORRUPT alarm is on.
+    #[error("corrupt cluster")]
+    Corrupt,
+}
+
+/// The answer of the applier.
+pub type Applied = Result<Outcome, Refusal>;

@@ -1,0 +1,3 @@
+//! The replicated state machine and its front door. Knows nothing of gRPC, HTTP or openraft.
+
+pub mod command;
