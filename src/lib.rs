@@ -2,6 +2,7 @@
 
 pub mod pb;
 pub mod engine;
+pub mod lease;
 pub mod mvcc;
 pub mod storage;
 pub mod types;

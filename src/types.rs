@@ -1,6 +1,7 @@
 //! Plain values that every module speaks of. Imports nothing of ours.
 
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 use std::fmt;
 
 /// Id of a lease; any `i64` except 0, which means "no lease" (etcd allows negative ids).
@@ -31,7 +32,7 @@ impl fmt::Display for Revision {
 }
 
 /// The end of a [`KeyRange`].
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 pub enum RangeEnd {
     /// Only the start key itself.
     Single,
@@ -42,7 +43,7 @@ pub enum RangeEnd {
 }
 
 /// A set of neighbouring keys, as `key` and `range_end` name it on the wire (etcd-contract M-8).
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 pub struct KeyRange {
     /// First key of the range.
     pub start: Bytes,

@@ -1,12 +1,14 @@
 //! The one vocabulary of changes and reads. Adapters translate their protocol into it, the log stores it, the applier runs it.
 //!
-//! Plain data: no protocol's message enters, none leaves. How a command looks in the log is in [`super::codec`].
+//! Plain data: no protocol's message enters, none leaves. Commands are persisted in the log by [`super::entry`]: variants
+//! and fields keep their order for ever; new variants go to the end, new fields need a new entry version.
 
 use crate::types::{KeyRange, LeaseId, MemberId};
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 
 /// A change, as the raft log holds it.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Command {
     /// Write one key.
     Put(Put),
@@ -49,7 +51,7 @@ pub enum Command {
 }
 
 /// Write one key.
-#[derive(Clone, Debug, PartialEq, Default)]
+#[derive(Clone, Debug, PartialEq, Default, Serialize, Deserialize)]
 pub struct Put {
     /// Key; not empty.
     pub key: Bytes,
@@ -66,7 +68,7 @@ pub struct Put {
 }
 
 /// Remove the keys of a range.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct DeleteRange {
     /// Which.
     pub range: KeyRange,
@@ -75,7 +77,7 @@ pub struct DeleteRange {
 }
 
 /// Compare, then run one of two branches, all in one revision.
-#[derive(Clone, Debug, PartialEq, Default)]
+#[derive(Clone, Debug, PartialEq, Default, Serialize, Deserialize)]
 pub struct Txn {
     /// All must hold for `success` to run.
     pub compares: Vec<Compare>,
@@ -86,7 +88,7 @@ pub struct Txn {
 }
 
 /// One step of a branch.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Op {
     /// Read; sees earlier writes of the same transaction.
     Range(Range),
@@ -99,7 +101,7 @@ pub enum Op {
 }
 
 /// A condition on every key of a range; an empty range is like one missing key.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Compare {
     /// Which keys.
     pub range: KeyRange,
@@ -110,7 +112,7 @@ pub struct Compare {
 }
 
 /// How two values must relate.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Relation {
     /// `==`
     Equal,
@@ -125,7 +127,7 @@ pub enum Relation {
 }
 
 /// The side of a compare that the client gives.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Operand {
     /// Writes since creation.
     Version(i64),
@@ -140,7 +142,7 @@ pub enum Operand {
 }
 
 /// A read of keys at one revision.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Range {
     /// Which keys.
     pub range: KeyRange,
@@ -159,7 +161,7 @@ pub struct Range {
 }
 
 /// Inclusive bounds on the revisions of the keys read; 0 is "no bound".
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct RevisionBounds {
     /// Lowest `mod_revision`.
     pub mod_min: i64,
@@ -172,7 +174,7 @@ pub struct RevisionBounds {
 }
 
 /// Order of a read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Sort {
     /// Direction.
     pub order: SortOrder,
@@ -181,7 +183,7 @@ pub struct Sort {
 }
 
 /// Direction of a [`Sort`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub enum SortOrder {
     /// By key; by another target ascending, but *after* the limit was applied in key order (KV-R13).
     #[default]
@@ -193,7 +195,7 @@ pub enum SortOrder {
 }
 
 /// What a [`Sort`] goes by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub enum SortTarget {
     /// The key.
     #[default]
@@ -209,7 +211,7 @@ pub enum SortTarget {
 }
 
 /// What can be wrong with a member. Numbers are persisted, and etcd's.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum AlarmKind {
     /// The quota is reached: writes that need space are refused.
     NoSpace = 1,
@@ -218,7 +220,7 @@ pub enum AlarmKind {
 }
 
 /// A member of the cluster.
-#[derive(Clone, Debug, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Member {
     /// Its id.
     pub id: MemberId,

@@ -145,6 +145,15 @@ impl ReadTxn {
         Ok(rows.map(|row| row.map_err(Error::from)))
     }
 
+    /// All rows.
+    pub fn all<'t>(
+        &'t self,
+        table: Table,
+    ) -> Result<impl Iterator<Item = Result<(&'t [u8], &'t [u8])>> + use<'t>> {
+        let rows = self.dbs[table as usize].iter(&self.txn)?;
+        Ok(rows.map(|row| row.map_err(Error::from)))
+    }
+
     /// Number of rows.
     pub fn len(&self, table: Table) -> Result<u64> {
         Ok(self.dbs[table as usize].len(&self.txn)?)

@@ -1,0 +1,82 @@
+//! Compaction, alarms and member attributes in replicated state, and how they and the applied position are stored.
+
+use super::{Applier, LogPosition, Txn, damaged};
+use crate::engine::command::{AlarmKind, Applied, Member, Refusal};
+use crate::mvcc::{self, flush::SideRow};
+use crate::storage::schema::{Table, meta};
+use crate::types::MemberId;
+use std::collections::{BTreeMap, BTreeSet};
+
+impl Applier {
+    pub(super) fn compact(&mut self, revision: i64) -> mvcc::Result<Applied> {
+        match self.store.compact(revision) {
+            Ok(()) => {
+                self.change(Table::Meta, meta::COMPACTED.to_vec(), Some(revision.to_le_bytes().to_vec()));
+                Ok(self.done())
+            }
+            Err(mvcc::Error::Compacted) => Ok(Err(Refusal::Compacted)),
+            Err(mvcc::Error::FutureRevision) => Ok(Err(Refusal::FutureRevision)),
+            Err(fatal) => Err(fatal),
+        }
+    }
+
+    pub(super) fn alarm(&mut self, activate: bool, member: MemberId, alarm: AlarmKind) -> Applied {
+        let mut key = member.to_be_bytes().to_vec();
+        key.extend_from_slice(&(alarm as u32).to_be_bytes());
+        self.change(Table::Alarm, key, activate.then(Vec::new));
+        if activate {
+            self.alarms.insert((member, alarm));
+        } else {
+            self.alarms.remove(&(member, alarm));
+        }
+        self.done()
+    }
+
+    pub(super) fn publish(&mut self, member: &Member) -> Applied {
+        let key = [meta::MEMBER, &member.id.to_be_bytes()].concat();
+        let value = postcard::to_stdvec(member).expect("a member is plain data");
+        self.change(Table::Meta, key, Some(value));
+        self.members.insert(member.id, member.clone());
+        self.done()
+    }
+}
+
+pub(super) fn applied_row(applied: LogPosition) -> SideRow {
+    let value = [applied.term.to_le_bytes(), applied.index.to_le_bytes()].concat();
+    SideRow { table: Table::Meta, key: meta::APPLIED.to_vec(), value: Some(value) }
+}
+
+pub(super) fn read_applied(txn: Txn<'_>) -> mvcc::Result<Option<LogPosition>> {
+    let Some(bytes) = txn.get(Table::Meta, meta::APPLIED)? else { return Ok(None) };
+    let Some((term, index)) = bytes.split_at_checked(8) else { return Err(damaged("meta/applied")) };
+    let number = |b: &[u8]| b.try_into().map(u64::from_le_bytes).map_err(|_| damaged("meta/applied"));
+    Ok(Some(LogPosition { term: number(term)?, index: number(index)? }))
+}
+
+pub(super) fn read_alarms(txn: Txn<'_>) -> mvcc::Result<BTreeSet<(MemberId, AlarmKind)>> {
+    let mut alarms = BTreeSet::new();
+    for row in txn.all(Table::Alarm)? {
+        let (key, _) = row?;
+        alarms.insert(parse_alarm(key).ok_or_else(|| damaged("a row of the alarm table"))?);
+    }
+    Ok(alarms)
+}
+
+fn parse_alarm(key: &[u8]) -> Option<(MemberId, AlarmKind)> {
+    let (member, kind) = key.split_at_checked(8)?;
+    let kind = match u32::from_be_bytes(kind.try_into().ok()?) {
+        1 => AlarmKind::NoSpace,
+        2 => AlarmKind::Corrupt,
+        _ => return None,
+    };
+    Some((MemberId::from_be_bytes(member.try_into().ok()?), kind))
+}
+
+pub(super) fn read_members(txn: Txn<'_>) -> mvcc::Result<BTreeMap<MemberId, Member>> {
+    let mut members = BTreeMap::new();
+    for row in txn.prefix(Table::Meta, meta::MEMBER)? {
+        let member: Member = postcard::from_bytes(row?.1).map_err(|_| damaged("a meta/member row"))?;
+        members.insert(member.id, member);
+    }
+    Ok(members)
+}

@@ -1,0 +1,210 @@
+//! The applier: the only code that changes replicated state.
+//!
+//! Deterministic: reads no clock, no configuration, no randomness and no map with random order. Everything that it
+//! learns comes in with the entry. It runs under one lock, on whichever thread applies committed entries.
+
+mod admin;
+mod lease;
+mod txn;
+
+use super::command::{AlarmKind, Applied, Command, Kv, Member, Outcome, Refusal};
+use super::entry::Entry;
+use crate::lease::table::{self, Leases};
+use crate::mvcc::flush::{Frozen, SideRow};
+use crate::mvcc::{self, EventBatch, Snapshot, Store};
+use crate::storage::codec::{self, Image, Value};
+use crate::storage::schema::{Table, meta};
+use crate::storage::{self, ReadTxn};
+use crate::types::{LeaseId, MemberId};
+use bytes::Bytes;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+/// Position in the log of the last applied entry.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
+pub struct LogPosition {
+    /// Term of the leader that proposed it.
+    pub term: u64,
+    /// Its index; the first entry has 1... or 0, as consensus likes.
+    pub index: u64,
+}
+
+/// Something that the keeper of lease deadlines must learn of.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum LeaseChange {
+    /// A lease came to be, with its TTL in seconds.
+    Granted(LeaseId, i64),
+    /// A lease ended.
+    Revoked(LeaseId),
+    /// So many seconds were left of a lease.
+    Checkpointed(LeaseId, i64),
+}
+
+/// What a batch of entries did, for those who are told about it after it is readable.
+#[derive(Default)]
+pub struct Effects {
+    /// Changes of the keyspace, in order of revision.
+    pub batches: Vec<Arc<EventBatch>>,
+    /// Changes of leases, in order.
+    pub leases: Vec<LeaseChange>,
+}
+
+/// See the module.
+pub struct Applier {
+    store: Arc<Store>,
+    leases: Leases,
+    alarms: BTreeSet<(MemberId, AlarmKind)>,
+    members: BTreeMap<MemberId, Member>,
+    applied: Option<LogPosition>,
+    membership: Vec<u8>,
+    /// Rows of side tables changed since the last freeze.
+    changed: BTreeMap<(u8, Vec<u8>), SideRow>,
+    effects: Effects,
+}
+
+impl Applier {
+    /// The state as of the last flush.
+    pub fn load(store: Arc<Store>) -> mvcc::Result<Applier> {
+        let (leases, alarms, members, applied, membership) = store.read_flushed(|txn| {
+            let applied = admin::read_applied(txn)?;
+            let membership = txn.get(Table::Meta, meta::MEMBERSHIP)?.unwrap_or_default().to_vec();
+            Ok((table::load(txn)?, admin::read_alarms(txn)?, admin::read_members(txn)?, applied, membership))
+        })?;
+        Ok(Applier {
+            store,
+            leases,
+            alarms,
+            members,
+            applied,
+            membership,
+            changed: BTreeMap::new(),
+            effects: Effects::default(),
+        })
+    }
+
+    /// Position of the last applied entry.
+    pub fn applied(&self) -> Option<LogPosition> {
+        self.applied
+    }
+
+    /// Membership as consensus encoded it; empty before the first.
+    pub fn membership(&self) -> &[u8] {
+        &self.membership
+    }
+
+    /// All leases.
+    pub fn leases(&self) -> &Leases {
+        &self.leases
+    }
+
+    /// Alarms raised.
+    pub fn alarms(&self) -> &BTreeSet<(MemberId, AlarmKind)> {
+        &self.alarms
+    }
+
+    /// What members have published of themselves.
+    pub fn members(&self) -> &BTreeMap<MemberId, Member> {
+        &self.members
+    }
+
+    /// Takes note of an entry that changes nothing here, such as a new leader's first.
+    pub fn skip(&mut self, position: LogPosition) {
+        self.applied = Some(position);
+    }
+
+    /// Stores a changed membership.
+    pub fn set_membership(&mut self, position: LogPosition, membership: Vec<u8>) {
+        self.applied = Some(position);
+        self.change(Table::Meta, meta::MEMBERSHIP.to_vec(), Some(membership.clone()));
+        self.membership = membership;
+    }
+
+    /// Carries out a committed entry. A refusal is an answer; an error means that this node can't go on.
+    pub fn apply(&mut self, position: LogPosition, entry: &Entry) -> mvcc::Result<Applied> {
+        self.applied = Some(position);
+        if let Some(refusal) = self.capped(entry.command()) {
+            return Ok(Err(refusal));
+        }
+        match entry.command() {
+            Command::Put(put) => self.put(put),
+            Command::DeleteRange(delete) => self.delete_range(delete),
+            Command::Txn(txn) => self.txn(txn),
+            Command::LeaseGrant { id, ttl_secs } => Ok(self.lease_grant(*id, *ttl_secs)),
+            Command::LeaseRevoke { ids, expired } => self.lease_revoke(ids, *expired),
+            Command::LeaseCheckpoint(remaining) => Ok(self.lease_checkpoint(remaining)),
+            Command::Compact { revision } => self.compact(*revision),
+            Command::Alarm { activate, member, alarm } => Ok(self.alarm(*activate, *member, *alarm)),
+            Command::PublishMember(member) => Ok(self.publish(member)),
+        }
+    }
+
+    /// What happened since the last call.
+    pub fn take_effects(&mut self) -> Effects {
+        std::mem::take(&mut self.effects)
+    }
+
+    /// Hands the state since the last freeze to the flush thread.
+    pub fn freeze(&mut self) -> Option<(Frozen, Option<LogPosition>)> {
+        if !self.store.is_dirty() && self.changed.is_empty() {
+            return None;
+        }
+        let mut rows: Vec<SideRow> = std::mem::take(&mut self.changed).into_values().collect();
+        if let Some(applied) = self.applied {
+            rows.push(admin::applied_row(applied));
+        }
+        Some((self.store.freeze(rows), self.applied))
+    }
+
+    fn change(&mut self, table: Table, key: Vec<u8>, value: Option<Vec<u8>>) {
+        self.changed.insert((table as u8, key.clone()), SideRow { table, key, value });
+    }
+
+    fn done(&self) -> Applied {
+        Ok(Outcome::Done { revision: self.store.revision() })
+    }
+
+    /// What an alarm forbids.
+    fn capped(&self, command: &Command) -> Option<Refusal> {
+        let is_on = |kind| self.alarms.iter().any(|(_, k)| *k == kind);
+        if self.alarms.is_empty() {
+            return None;
+        }
+        if is_on(AlarmKind::Corrupt) && !matches!(command, Command::Alarm { .. } | Command::PublishMember(_)) {
+            return Some(Refusal::Corrupt);
+        }
+        (is_on(AlarmKind::NoSpace) && needs_space(command)).then_some(Refusal::NoSpace)
+    }
+}
+
+/// Whether a command may add data: what the quota and the NOSPACE alarm hold back.
+pub fn needs_space(command: &Command) -> bool {
+    use super::command::{Op, Txn};
+    fn txn_needs_space(txn: &Txn) -> bool {
+        txn.success.iter().chain(&txn.failure).any(|op| match op {
+            Op::Put(_) => true,
+            Op::Txn(txn) => txn_needs_space(txn),
+            Op::Range(_) | Op::DeleteRange(_) => false,
+        })
+    }
+    match command {
+        Command::Put(_) | Command::LeaseGrant { .. } => true,
+        Command::Txn(txn) => txn_needs_space(txn),
+        _ => false,
+    }
+}
+
+/// The pair as an answer holds it, with its value inline.
+fn answer_kv(snapshot: &Snapshot, key: Bytes, image: Bytes) -> mvcc::Result<Kv> {
+    let parsed = Image::parse(&image)?;
+    let image = match parsed.value {
+        Value::Inline(_) => image,
+        Value::Blob(_) => codec::live_image(&parsed.meta(), &snapshot.value(&parsed)?),
+    };
+    Ok(Kv { key, image })
+}
+
+fn damaged(what: &str) -> mvcc::Error {
+    storage::Error::Damaged(what.to_owned()).into()
+}
+
+type Txn<'t> = &'t ReadTxn;

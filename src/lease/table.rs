@@ -1,0 +1,49 @@
+//! What is replicated of leases: id, granted TTL, remaining TTL at the last checkpoint. Persisted by the flush.
+//!
+//! Which keys are attached is in the memtable and the `lease_key` table, written along with the keys themselves.
+
+use crate::storage::codec::{put_varint, take_varint};
+use crate::storage::schema::Table;
+use crate::storage::{Error, ReadTxn};
+use crate::types::LeaseId;
+use std::collections::BTreeMap;
+
+/// One lease.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Lease {
+    /// Seconds granted.
+    pub ttl_secs: i64,
+    /// Seconds left at the last checkpoint; 0: none since the grant or last renewal.
+    pub remaining_secs: i64,
+}
+
+/// All leases.
+pub type Leases = BTreeMap<LeaseId, Lease>;
+
+/// Reads the table.
+pub fn load(txn: &ReadTxn) -> Result<Leases, Error> {
+    let mut leases = Leases::new();
+    for row in txn.all(Table::Lease)? {
+        let (key, value) = row?;
+        let (id, lease) = parse(key, value).ok_or_else(|| Error::Damaged("a row of the lease table".into()))?;
+        leases.insert(id, lease);
+    }
+    Ok(leases)
+}
+
+fn parse(key: &[u8], mut value: &[u8]) -> Option<(LeaseId, Lease)> {
+    let ttl_secs = take_varint(&mut value)? as i64;
+    let remaining_secs = take_varint(&mut value)? as i64;
+    Some((LeaseId::from_be_bytes(key.try_into().ok()?), Lease { ttl_secs, remaining_secs }))
+}
+
+/// Key and value of a lease's row.
+pub fn row(id: LeaseId, lease: Option<&Lease>) -> (Vec<u8>, Option<Vec<u8>>) {
+    let value = lease.map(|lease| {
+        let mut value = Vec::new();
+        put_varint(&mut value, lease.ttl_secs as u64);
+        put_varint(&mut value, lease.remaining_secs as u64);
+        value
+    });
+    (id.to_be_bytes().to_vec(), value)
+}
