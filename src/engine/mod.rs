@@ -2,5 +2,9 @@
 
 pub mod apply;
 pub mod command;
+pub mod consensus;
 pub mod entry;
+pub mod error;
+pub mod flusher;
 pub mod read;
+pub mod watch;

@@ -20,7 +20,7 @@ mod compact;
 pub mod defrag;
 pub mod flush;
 pub mod hash;
-mod history;
+pub mod history;
 pub mod memtable;
 mod pins;
 pub mod snapshot;
@@ -161,6 +161,11 @@ impl Store {
     /// Bytes in memtables that are not in the file yet.
     pub fn unflushed_bytes(&self) -> u64 {
         self.view.load().memtables.iter().map(|m| m.bytes() as u64).sum()
+    }
+
+    /// Bytes in the memtable that takes changes now.
+    pub fn active_bytes(&self) -> usize {
+        self.view.load().memtables[0].bytes()
     }
 
     /// Rough bytes that the data takes: what the quota is compared with.

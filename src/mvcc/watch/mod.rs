@@ -1,1 +1,3 @@
 //! Watches on the keyspace.
+
+pub mod group;

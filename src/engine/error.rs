@@ -1,0 +1,39 @@
+//! Why the engine did not do what it was asked, by what the caller can do about it.
+
+use super::command::Refusal;
+use crate::mvcc;
+
+/// See the module.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The request can't be carried out in the present state.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// A read at a revision that is not there, or a broken database.
+    #[error(transparent)]
+    Read(#[from] mvcc::Error),
+    /// Encoded, the request exceeds the limit.
+    #[error("request is too large")]
+    TooLarge,
+    /// So many requests are in flight that no more are taken. Try again later.
+    #[error("too many requests")]
+    TooManyRequests,
+    /// There is no leader now. Try again later.
+    #[error("no leader")]
+    NoLeader,
+    /// The leader changed while the request was under way; whether it was carried out is not known.
+    #[error("leader changed")]
+    LeaderChanged,
+    /// No outcome within the time limit; whether it will be carried out is not known.
+    #[error("request timed out")]
+    Timeout,
+    /// The server is stopping.
+    #[error("server stopped")]
+    Stopped,
+    /// This member does not exist.
+    #[error("member not found")]
+    MemberNotFound,
+}
+
+/// Result of an engine call.
+pub type Result<T> = std::result::Result<T, Error>;

@@ -1,0 +1,214 @@
+//! The flush thread: the only one that writes to LMDB. Moves memtables there, removes compacted history, defragments.
+//!
+//! It flushes when the memtable is large or has waited long enough, and on request. Nobody waits for it on the path of a
+//! request, except that the applier pauses when the memtable has outgrown all bounds.
+
+use super::apply::{Applier, LogPosition};
+use crate::mvcc::{self, Store};
+use parking_lot::{Condvar, Mutex};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+/// Settings.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Directory that holds the environment.
+    pub dir: PathBuf,
+    /// Bytes of data allowed; sizes the map of a defragmented environment.
+    pub quota: u64,
+    /// Longest time that a change stays out of LMDB.
+    pub interval: Duration,
+    /// Bytes of changes that start a flush at once.
+    pub memtable_bytes_max: usize,
+    /// Rows removed by one step of physical compaction.
+    pub compaction_batch: usize,
+    /// Pause between two such steps.
+    pub compaction_pause: Duration,
+}
+
+/// The applier waits when the memtable is this many times its limit: LMDB can't keep up.
+const OVERRUN: usize = 4;
+
+type Reply = tokio::sync::oneshot::Sender<mvcc::Result<()>>;
+
+#[derive(Default)]
+struct Requests {
+    flush: bool,
+    syncs: Vec<Reply>,
+    defragments: Vec<Reply>,
+    stop: bool,
+}
+
+impl Requests {
+    fn is_some(&self) -> bool {
+        self.flush || self.stop || !self.syncs.is_empty() || !self.defragments.is_empty()
+    }
+}
+
+struct Shared {
+    store: Arc<Store>,
+    applier: Arc<Mutex<Applier>>,
+    options: Options,
+    requests: Mutex<Requests>,
+    requested: Condvar,
+    /// Signalled after each flush and each removal.
+    progress: Condvar,
+    on_flushed: Box<dyn Fn(LogPosition) + Send + Sync>,
+    on_fatal: Box<dyn Fn(&mvcc::Error) + Send + Sync>,
+}
+
+/// Handle of the flush thread. Cheap to clone.
+#[derive(Clone)]
+pub struct Flusher {
+    shared: Arc<Shared>,
+    thread: Arc<Mutex<Option<JoinHandle<()>>>>,
+}
+
+impl Flusher {
+    /// Starts the thread. `on_flushed` learns up to where the log is not needed any more; `on_fatal` must end the process.
+    pub fn start(
+        store: Arc<Store>,
+        applier: Arc<Mutex<Applier>>,
+        options: Options,
+        on_flushed: impl Fn(LogPosition) + Send + Sync + 'static,
+        on_fatal: impl Fn(&mvcc::Error) + Send + Sync + 'static,
+    ) -> std::io::Result<Flusher> {
+        let shared = Arc::new(Shared {
+            store,
+            applier,
+            options,
+            requests: Mutex::default(),
+            requested: Condvar::new(),
+            progress: Condvar::new(),
+            on_flushed: Box::new(on_flushed),
+            on_fatal: Box::new(on_fatal),
+        });
+        let run = Arc::clone(&shared);
+        let thread = std::thread::Builder::new().name("flush".into()).spawn(move || run.run())?;
+        Ok(Flusher { shared, thread: Arc::new(Mutex::new(Some(thread))) })
+    }
+
+    /// To be called by the applier after a batch: starts a flush when due, and waits when there is no room at all.
+    pub fn after_apply(&self) {
+        let limit = self.shared.options.memtable_bytes_max;
+        let bytes = self.shared.store.active_bytes();
+        if bytes < limit {
+            return;
+        }
+        let mut requests = self.shared.requests.lock();
+        requests.flush = true;
+        self.shared.requested.notify_one();
+        while self.shared.store.active_bytes() > limit * OVERRUN && !requests.stop {
+            // The applier's lock is not held here: the freeze that makes room needs it.
+            self.shared.progress.wait(&mut requests);
+        }
+    }
+
+    /// Resolves when everything applied before the call is in LMDB.
+    pub async fn sync(&self) -> mvcc::Result<()> {
+        self.request(|requests| &mut requests.syncs).await
+    }
+
+    /// Resolves when the environment has been rewritten without free pages.
+    pub async fn defragment(&self) -> mvcc::Result<()> {
+        self.request(|requests| &mut requests.defragments).await
+    }
+
+    async fn request(&self, list: impl FnOnce(&mut Requests) -> &mut Vec<Reply>) -> mvcc::Result<()> {
+        let (reply, done) = tokio::sync::oneshot::channel();
+        list(&mut self.shared.requests.lock()).push(reply);
+        self.shared.requested.notify_one();
+        match done.await {
+            Ok(result) => result,
+            Err(_) => Err(crate::storage::Error::Lmdb("the flush thread has stopped".into()).into()),
+        }
+    }
+
+    /// Flushes what there is and ends the thread.
+    pub fn stop(&self) {
+        self.shared.requests.lock().stop = true;
+        self.shared.requested.notify_one();
+        self.shared.progress.notify_all();
+        if let Some(thread) = self.thread.lock().take()
+            && thread.join().is_err()
+        {
+            tracing::error!("the flush thread panicked");
+        }
+    }
+}
+
+impl Shared {
+    fn run(&self) {
+        let mut next_flush = Instant::now() + self.options.interval;
+        loop {
+            let requests = self.wait(next_flush);
+            let is_stopping = requests.stop;
+            let is_due = requests.is_some() || Instant::now() >= next_flush;
+            if is_due {
+                next_flush = Instant::now() + self.options.interval;
+            }
+            if let Err(error) = self.serve(requests, is_due) {
+                (self.on_fatal)(&error);
+                return;
+            }
+            if is_stopping {
+                return;
+            }
+        }
+    }
+
+    /// Waits for a request, the next flush, or the next step of removal.
+    fn wait(&self, next_flush: Instant) -> Requests {
+        let mut requests = self.requests.lock();
+        let mut until = next_flush;
+        if self.store.has_removable() {
+            until = until.min(Instant::now() + self.options.compaction_pause);
+        }
+        while !requests.is_some() {
+            if self.requested.wait_until(&mut requests, until).timed_out() {
+                break;
+            }
+        }
+        let stop = requests.stop;
+        Requests { stop, ..std::mem::replace(&mut *requests, Requests { stop, ..Requests::default() }) }
+    }
+
+    fn serve(&self, requests: Requests, flush: bool) -> mvcc::Result<()> {
+        if flush {
+            self.flush()?;
+        }
+        self.store.remove_compacted(self.options.compaction_batch)?;
+        // Under the lock, so that nobody who checks and then waits misses it.
+        drop(self.requests.lock());
+        self.progress.notify_all();
+        for reply in requests.syncs {
+            answer(reply, Ok(()));
+        }
+        if !requests.defragments.is_empty() {
+            self.store.defragment(&self.options.dir, self.options.quota)?;
+            for reply in requests.defragments {
+                answer(reply, Ok(()));
+            }
+        }
+        Ok(())
+    }
+
+    fn flush(&self) -> mvcc::Result<()> {
+        let frozen = self.applier.lock().freeze();
+        let Some((frozen, applied)) = frozen else { return Ok(()) };
+        self.store.flush(&frozen)?;
+        if let Some(applied) = applied {
+            (self.on_flushed)(applied);
+        }
+        Ok(())
+    }
+}
+
+/// Whoever asked may have gone away; that is no error.
+fn answer(reply: Reply, result: mvcc::Result<()>) {
+    if reply.send(result).is_err() {
+        tracing::debug!("nobody waits for the flush any more");
+    }
+}

@@ -1,0 +1,88 @@
+//! The thread that hands applied changes to synced watchers.
+
+use super::{Inner, Matched, State, WatcherKey};
+use crate::mvcc::EventBatch;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+/// Runs until the hub is stopped.
+pub(super) fn run(inner: &Inner) {
+    while let Some(batches) = next(inner) {
+        let mut fell_behind = false;
+        for chunk in batches.chunks(64) {
+            // In chunks, so that a new watcher need not wait long for the lock.
+            let mut state = inner.state.lock();
+            for batch in chunk {
+                fell_behind |= distribute(&mut state, batch);
+            }
+        }
+        if fell_behind {
+            inner.want_replay();
+        }
+    }
+}
+
+fn next(inner: &Inner) -> Option<Vec<Arc<EventBatch>>> {
+    let mut queue = inner.queue.lock();
+    queue.is_distributing = false;
+    while queue.batches.is_empty() {
+        if queue.is_closed {
+            return None;
+        }
+        inner.queue_filled.wait(&mut queue);
+    }
+    queue.is_distributing = true;
+    inner.queue_filled.notify_all(); // the applier may wait for room
+    Some(std::mem::take(&mut queue.batches))
+}
+
+/// Delivers one revision; whether some watcher had no room for it.
+fn distribute(state: &mut State, batch: &EventBatch) -> bool {
+    state.distributed = batch.revision;
+    let mut found: BTreeMap<u64, Vec<usize>> = BTreeMap::new();
+    let mut groups = Vec::new();
+    for (position, event) in batch.events.iter().enumerate() {
+        groups.clear();
+        state.index.matches(&event.key, &mut groups);
+        for &group in &groups {
+            found.entry(group).or_default().push(position);
+        }
+    }
+    let mut full = Vec::new();
+    for (id, positions) in found {
+        let group = &state.groups[&id];
+        let wanted = positions.into_iter().map(|p| &batch.events[p]).filter(|e| group.spec.wants(e));
+        let events: Vec<_> = wanted.cloned().collect();
+        if events.is_empty() {
+            continue;
+        }
+        let matched = Arc::new(Matched::new(batch.revision, events));
+        for key in &group.members {
+            deliver(&mut state.watchers, *key, &matched, &mut full);
+        }
+    }
+    for key in &full {
+        state.leave_group(*key);
+        state.unsynced.insert(*key);
+    }
+    !full.is_empty()
+}
+
+fn deliver(
+    watchers: &mut HashMap<WatcherKey, super::Watcher>,
+    key: WatcherKey,
+    matched: &Arc<Matched>,
+    full: &mut Vec<WatcherKey>,
+) {
+    let watcher = watchers.get_mut(&key).expect("a group's member exists");
+    if watcher.next > matched.revision {
+        return; // it starts later, or was given this by the replay
+    }
+    if watcher.stream.push_events(watcher.id, matched) {
+        watcher.next = matched.revision + 1;
+        watcher.was_active = true;
+    } else {
+        watcher.next = matched.revision;
+        full.push(key);
+    }
+}

@@ -1,0 +1,353 @@
+//! The watch hub: hands every change to the watchers that want it, exactly once and in order.
+//!
+//! A watcher is *synced* when it gets changes as they are applied, *unsynced* while it catches up from history. A synced
+//! watcher whose stream is full becomes unsynced and keeps what it missed as a revision, not as a buffer; so a slow
+//! client costs nobody else anything, and memory stays bounded.
+//!
+//! ```text
+//!   applier --publish--> queue --distribute thread--> groups --> streams (bounded queues) --> clients
+//!                                                       ^
+//!                    store history --replay thread------+  (unsynced until caught up)
+//! ```
+//!
+//! Locks, in this order: hub state, then one stream. The applier takes neither, only the queue's.
+
+mod distribute;
+mod replay;
+mod stream;
+
+pub use stream::{Delivery, Stream};
+
+use crate::mvcc::watch::group::Index;
+use crate::mvcc::{self, Event, EventBatch, Store};
+use crate::storage::codec::Image;
+use crate::types::KeyRange;
+use bytes::Bytes;
+use parking_lot::{Condvar, Mutex};
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::thread::JoinHandle;
+
+/// What a watcher wants. Watchers that want the same form a group, and share what is found and encoded for it.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Spec {
+    /// Which keys.
+    pub range: KeyRange,
+    /// Leave puts out.
+    pub no_put: bool,
+    /// Leave deletes out.
+    pub no_delete: bool,
+    /// Whether events carry the pair before. Part of the spec because it changes what is encoded.
+    pub prev_kv: bool,
+}
+
+impl Spec {
+    fn wants(&self, event: &Event) -> bool {
+        let is_delete = Image::parse(&event.new).is_ok_and(|i| i.is_tombstone());
+        if is_delete { !self.no_delete } else { !self.no_put }
+    }
+}
+
+/// Events found for a spec: those of one revision, or while catching up of several whole ones.
+pub struct Matched {
+    /// Revision up to which this is complete.
+    pub revision: i64,
+    /// At least one, in order.
+    pub events: Vec<Event>,
+    /// Roughly the memory held.
+    pub bytes: usize,
+    encoded: OnceLock<(Bytes, Vec<usize>)>,
+}
+
+impl Matched {
+    fn new(revision: i64, events: Vec<Event>) -> Matched {
+        let bytes = events.iter().map(|e| e.key.len() + e.new.len() + e.previous.len() + 64).sum();
+        Matched { revision, events, bytes, encoded: OnceLock::new() }
+    }
+
+    /// The wire form of the events and where each ends, made by the first who asks and shared by all watchers of
+    /// the group.
+    pub fn encoded(&self, encode: impl FnOnce(&[Event]) -> (Bytes, Vec<usize>)) -> &(Bytes, Vec<usize>) {
+        self.encoded.get_or_init(|| encode(&self.events))
+    }
+}
+
+/// Names a watcher inside the hub.
+pub type WatcherKey = u64;
+
+struct Watcher {
+    stream: Arc<Stream>,
+    /// The id that the client knows it by.
+    id: i64,
+    spec: Spec,
+    /// First revision that it has not been given.
+    next: i64,
+    /// Where it is served while synced.
+    group: Option<u64>,
+    /// Whether it asked for progress in quiet times, and whether it got events since the last tick.
+    progress_notify: bool,
+    was_active: bool,
+}
+
+struct Group {
+    spec: Spec,
+    members: Vec<WatcherKey>,
+}
+
+#[derive(Default)]
+struct State {
+    index: Index<u64>,
+    groups: BTreeMap<u64, Group>,
+    by_spec: HashMap<Spec, u64>,
+    watchers: HashMap<WatcherKey, Watcher>,
+    /// Watchers that are not synced.
+    unsynced: std::collections::BTreeSet<WatcherKey>,
+    last_key: u64,
+    /// Everything up to this revision has been handed to the synced watchers.
+    distributed: i64,
+}
+
+#[derive(Default)]
+struct Queue {
+    batches: Vec<Arc<EventBatch>>,
+    /// Last revision that was published, queued or not.
+    published: i64,
+    /// Last revision that was published while nobody watched; it was never queued.
+    skipped: i64,
+    is_distributing: bool,
+    is_closed: bool,
+}
+
+struct Inner {
+    store: Arc<Store>,
+    state: Mutex<State>,
+    queue: Mutex<Queue>,
+    queue_filled: Condvar,
+    /// Wakes the replay thread: a watcher became unsynced, or its stream has room again.
+    replay: Mutex<ReplaySignal>,
+    replay_wanted: Condvar,
+    watchers: AtomicUsize,
+}
+
+#[derive(Default)]
+struct ReplaySignal {
+    wanted: bool,
+    is_closed: bool,
+}
+
+/// See the module. Cheap to clone.
+#[derive(Clone)]
+pub struct Hub {
+    inner: Arc<Inner>,
+    threads: Arc<Mutex<Vec<JoinHandle<()>>>>,
+}
+
+/// Changes waiting for distribution; beyond this the applier waits for the hub. About a second of work.
+const QUEUED_BATCHES_MAX: usize = 65_536;
+
+impl Hub {
+    /// Starts the hub's two threads.
+    pub fn start(store: Arc<Store>) -> std::io::Result<Hub> {
+        let revision = store.revision();
+        let inner = Arc::new(Inner {
+            store,
+            state: Mutex::new(State { distributed: revision, ..State::default() }),
+            queue: Mutex::new(Queue { published: revision, skipped: revision, ..Queue::default() }),
+            queue_filled: Condvar::new(),
+            replay: Mutex::default(),
+            replay_wanted: Condvar::new(),
+            watchers: AtomicUsize::new(0),
+        });
+        let spawn = |name: &str, run: fn(&Inner)| {
+            let inner = Arc::clone(&inner);
+            std::thread::Builder::new().name(name.to_owned()).spawn(move || run(&inner))
+        };
+        let threads = vec![spawn("watch", distribute::run)?, spawn("watch-replay", replay::run)?];
+        Ok(Hub { inner, threads: Arc::new(Mutex::new(threads)) })
+    }
+
+    /// Takes in applied changes, in order, after they became readable. Only the applier calls this.
+    pub fn publish(&self, batches: Vec<Arc<EventBatch>>) {
+        let Some(last) = batches.last() else { return };
+        let inner = &self.inner;
+        let mut queue = inner.queue.lock();
+        queue.published = last.revision;
+        // A watcher that registers now finds these revisions readable and does not wait for them.
+        if inner.watchers.load(Ordering::SeqCst) == 0 {
+            queue.skipped = last.revision;
+            return;
+        }
+        queue.batches.extend(batches);
+        inner.queue_filled.notify_all();
+        while queue.batches.len() > QUEUED_BATCHES_MAX && !queue.is_closed {
+            inner.queue_filled.wait(&mut queue);
+        }
+    }
+
+    /// A new stream of watchers for one client.
+    pub fn stream(&self) -> Arc<Stream> {
+        Arc::new(Stream::default())
+    }
+
+    /// Registers a watcher. Its first delivery is `Created`. `start` is the first revision that it wants; 0: from now on.
+    pub fn watch(&self, stream: &Arc<Stream>, id: i64, spec: Spec, start: i64, progress_notify: bool) -> WatcherKey {
+        let inner = &self.inner;
+        // Counted before the revision is read: see `publish`.
+        inner.watchers.fetch_add(1, Ordering::SeqCst);
+        let mut state = inner.state.lock();
+        let current = inner.store.revision();
+        let next = if start <= 0 { current + 1 } else { start };
+        state.last_key += 1;
+        let key = state.last_key;
+        let watcher = Watcher {
+            stream: Arc::clone(stream),
+            id,
+            spec,
+            next,
+            group: None,
+            progress_notify,
+            was_active: false,
+        };
+        state.watchers.insert(key, watcher);
+        stream.push_control(Delivery::Created { id, revision: current });
+        if next > current {
+            state.join_group(key);
+        } else {
+            state.unsynced.insert(key);
+            inner.want_replay();
+        }
+        key
+    }
+
+    /// Ends a watcher; nothing is delivered for it after the `Canceled` that this queues.
+    pub fn cancel(&self, key: WatcherKey) {
+        let mut state = self.inner.state.lock();
+        if let Some(watcher) = self.inner.remove(&mut state, key) {
+            let revision = self.inner.store.revision();
+            watcher.stream.push_control(Delivery::Canceled { id: watcher.id, revision });
+        }
+    }
+
+    /// Ends all watchers of a stream that is gone.
+    pub fn close(&self, stream: &Arc<Stream>, keys: impl Iterator<Item = WatcherKey>) {
+        let mut state = self.inner.state.lock();
+        for key in keys {
+            self.inner.remove(&mut state, key);
+        }
+        stream.close();
+    }
+
+    /// Answers a request for progress: only if all watchers in `keys` are synced and none waits for a future revision.
+    pub fn progress(&self, stream: &Stream, keys: impl Iterator<Item = WatcherKey>) {
+        let state = self.inner.state.lock();
+        let revision = self.inner.complete_up_to(&state);
+        let mut watchers = keys.filter_map(|key| state.watchers.get(&key)).peekable();
+        if watchers.peek().is_some() && watchers.all(|w| w.group.is_some() && w.next <= revision + 1) {
+            stream.push_control(Delivery::Progress { id: -1, revision });
+        }
+    }
+
+    /// Tells those of `keys` that asked for it, are synced and had no events since the last tick how far they are.
+    pub fn progress_tick(&self, stream: &Stream, keys: impl Iterator<Item = WatcherKey>) {
+        let mut state = self.inner.state.lock();
+        let revision = self.inner.complete_up_to(&state);
+        for key in keys {
+            let Some(watcher) = state.watchers.get_mut(&key) else { continue };
+            let was_active = std::mem::take(&mut watcher.was_active);
+            if watcher.progress_notify && !was_active && watcher.group.is_some() && watcher.next <= revision + 1 {
+                stream.push_control(Delivery::Progress { id: watcher.id, revision });
+            }
+        }
+    }
+
+    /// To be called when a client has taken deliveries off a stream that was full.
+    pub fn has_room(&self) {
+        self.inner.want_replay();
+    }
+
+    /// How many watchers there are.
+    pub fn watchers(&self) -> usize {
+        self.inner.watchers.load(Ordering::SeqCst)
+    }
+
+    /// Stops the threads; streams get nothing more.
+    pub fn stop(&self) {
+        self.inner.queue.lock().is_closed = true;
+        self.inner.queue_filled.notify_all();
+        self.inner.replay.lock().is_closed = true;
+        self.inner.replay_wanted.notify_all();
+        for thread in self.threads.lock().drain(..) {
+            if thread.join().is_err() {
+                tracing::error!("a watch thread panicked");
+            }
+        }
+    }
+}
+
+impl Inner {
+    fn want_replay(&self) {
+        self.replay.lock().wanted = true;
+        self.replay_wanted.notify_all();
+    }
+
+    /// Revision up to which all synced watchers have been given everything.
+    fn complete_up_to(&self, state: &State) -> i64 {
+        let queue = self.queue.lock();
+        if queue.batches.is_empty() && !queue.is_distributing {
+            queue.published
+        } else {
+            state.distributed.max(queue.skipped)
+        }
+    }
+
+    /// Every revision above this one is still to be distributed.
+    fn undistributed_after(&self, state: &State) -> i64 {
+        state.distributed.max(self.queue.lock().skipped)
+    }
+
+    fn remove(&self, state: &mut State, key: WatcherKey) -> Option<Watcher> {
+        state.leave_group(key);
+        state.unsynced.remove(&key);
+        let watcher = state.watchers.remove(&key)?;
+        self.watchers.fetch_sub(1, Ordering::SeqCst);
+        Some(watcher)
+    }
+}
+
+impl State {
+    fn join_group(&mut self, key: WatcherKey) {
+        let watcher = self.watchers.get_mut(&key).expect("registered");
+        let group = match self.by_spec.get(&watcher.spec) {
+            Some(group) => *group,
+            None => {
+                self.last_key += 1;
+                let group = self.last_key;
+                self.index.insert(&watcher.spec.range, group);
+                self.by_spec.insert(watcher.spec.clone(), group);
+                self.groups.insert(group, Group { spec: watcher.spec.clone(), members: Vec::new() });
+                group
+            }
+        };
+        watcher.group = Some(group);
+        self.unsynced.remove(&key);
+        self.groups.get_mut(&group).expect("just found").members.push(key);
+    }
+
+    fn leave_group(&mut self, key: WatcherKey) {
+        let Some(watcher) = self.watchers.get_mut(&key) else { return };
+        let Some(id) = watcher.group.take() else { return };
+        let group = self.groups.get_mut(&id).expect("a watcher's group exists");
+        group.members.retain(|member| *member != key);
+        if group.members.is_empty() {
+            let group = self.groups.remove(&id).expect("just found");
+            self.index.remove(&group.spec.range, id);
+            self.by_spec.remove(&group.spec);
+        }
+    }
+}
+
+/// Whether an error of the store means that history is gone, rather than that the node is broken.
+fn is_compacted(error: &mvcc::Error) -> bool {
+    matches!(error, mvcc::Error::Compacted)
+}

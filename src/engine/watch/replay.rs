@@ -1,0 +1,124 @@
+//! The thread that lets unsynced watchers catch up from history, many of them in one pass over it.
+
+use super::{Delivery, Inner, Matched, Spec, WatcherKey, is_compacted};
+use crate::mvcc::{Event, EventBatch, history::Limit};
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// Watchers served in one pass.
+const WATCHERS_PER_PASS: usize = 512;
+/// History read in one pass.
+const STEP: Limit = Limit { revisions: 1000, bytes: 1 << 20 };
+
+/// Runs until the hub is stopped.
+pub(super) fn run(inner: &Inner) {
+    let mut after = 0;
+    loop {
+        {
+            let mut signal = inner.replay.lock();
+            while !signal.wanted {
+                if signal.is_closed {
+                    return;
+                }
+                inner.replay_wanted.wait(&mut signal);
+            }
+            if signal.is_closed {
+                return;
+            }
+            signal.wanted = false;
+        }
+        while let Some(last) = pass(inner, after) {
+            after = last;
+        }
+        after = 0;
+    }
+}
+
+struct Pass {
+    keys: Vec<(WatcherKey, i64, Spec)>,
+    from: i64,
+}
+
+/// Serves the next watchers behind `after`; returns the last of them, or `None` when nobody could be served.
+fn pass(inner: &Inner, after: WatcherKey) -> Option<WatcherKey> {
+    let pass = choose(inner, after)?;
+    let last = pass.keys.last()?.0;
+    match inner.store.history(pass.from, STEP) {
+        Ok(batches) => deliver(inner, &pass, &batches),
+        Err(e) if is_compacted(&e) => {} // the next pass cancels whoever wanted it
+        Err(e) => {
+            tracing::error!(error = %e, "reading history for watchers failed");
+            return None;
+        }
+    }
+    Some(last)
+}
+
+/// Cancels watchers whose next revision is gone, and picks up to a pass full of those whose streams have room. When none
+/// is left behind `after`, starts again from the first.
+fn choose(inner: &Inner, after: WatcherKey) -> Option<Pass> {
+    let compacted = inner.store.compacted();
+    let mut state = inner.state.lock();
+    let behind: Vec<WatcherKey> = state.unsynced.iter().copied().collect();
+    let mut gone = Vec::new();
+    let mut keys = Vec::new();
+    let split = behind.partition_point(|key| *key <= after);
+    for key in behind[split..].iter().chain(&behind[..split]) {
+        let watcher = &state.watchers[key];
+        if watcher.next < compacted {
+            gone.push(*key);
+        } else if keys.len() < WATCHERS_PER_PASS && watcher.stream.wants_replay() {
+            keys.push((*key, watcher.next, watcher.spec.clone()));
+        }
+    }
+    for key in gone {
+        if let Some(watcher) = inner.remove(&mut state, key) {
+            watcher.stream.push_control(Delivery::Compacted { id: watcher.id, compacted });
+        }
+    }
+    let from = keys.iter().map(|(_, next, _)| *next).min()?;
+    // Whoever is far ahead of the slowest is better served in a later pass.
+    keys.retain(|(_, next, _)| *next < from + STEP.revisions as i64);
+    Some(Pass { keys, from })
+}
+
+fn deliver(inner: &Inner, pass: &Pass, batches: &[Arc<EventBatch>]) {
+    let mut matched: HashMap<(&Spec, i64), Option<Arc<Matched>>> = HashMap::new();
+    let end = batches.last().map_or(pass.from - 1, |b| b.revision);
+    for (key, next, spec) in &pass.keys {
+        let found = matched.entry((spec, *next)).or_insert_with(|| find(spec, *next, end, batches));
+        hand_over(inner, *key, *next, end, found.as_ref());
+    }
+}
+
+fn find(spec: &Spec, next: i64, end: i64, batches: &[Arc<EventBatch>]) -> Option<Arc<Matched>> {
+    let events: Vec<Event> = batches
+        .iter()
+        .filter(|batch| batch.revision >= next)
+        .flat_map(|batch| &batch.events)
+        .filter(|event| spec.range.contains(&event.key) && spec.wants(event))
+        .cloned()
+        .collect();
+    (!events.is_empty()).then(|| Arc::new(Matched::new(end, events)))
+}
+
+/// Gives a watcher what was found for it up to `end`, and lets it join the synced ones if that is all there is.
+fn hand_over(inner: &Inner, key: WatcherKey, next: i64, end: i64, found: Option<&Arc<Matched>>) {
+    let mut state = inner.state.lock();
+    let undistributed_after = inner.undistributed_after(&state);
+    let Some(watcher) = state.watchers.get_mut(&key) else { return };
+    if watcher.next != next || watcher.group.is_some() {
+        return; // changed while we read
+    }
+    if let Some(matched) = found {
+        if !watcher.stream.push_replayed(watcher.id, matched) {
+            return;
+        }
+        watcher.was_active = true;
+    }
+    watcher.next = next.max(end + 1);
+    // What is still to be distributed below `next` will be passed over, what is above it delivered.
+    if watcher.next > undistributed_after {
+        state.join_group(key);
+    }
+}
