@@ -1,3 +1,5 @@
 //! kvist: a server for the etcd v3 API over LMDB and openraft.
 
+pub mod config;
 pub mod pb;
+pub mod version;
