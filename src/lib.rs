@@ -1,5 +1,6 @@
 //! kvist: a server for the etcd v3 API over LMDB and openraft.
 
 pub mod config;
+pub mod logging;
 pub mod pb;
 pub mod version;
