@@ -5,5 +5,6 @@ pub mod datadir;
 pub mod limits;
 pub mod logging;
 pub mod pb;
+pub mod server;
 pub mod shutdown;
 pub mod version;
