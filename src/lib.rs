@@ -1,8 +1,15 @@
 //! kvist: a server for the etcd v3 API over LMDB and openraft.
 
-pub mod pb;
+pub mod config;
+pub mod datadir;
 pub mod engine;
 pub mod lease;
+pub mod limits;
+pub mod logging;
 pub mod mvcc;
+pub mod pb;
+pub mod server;
+pub mod shutdown;
 pub mod storage;
 pub mod types;
+pub mod version;

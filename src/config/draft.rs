@@ -1,0 +1,43 @@
+//! Values of all flags before they are checked against each other. Every field is first written by the default of
+//! its flag, so that defaults stand in one place, the flag table. Written by the table, read by `verify`.
+
+use super::url::EndpointUrl;
+use super::{Compaction, FeatureGates, Keepalive, Limits, Raft, Slow, Storage};
+use std::time::Duration;
+
+/// See the file's head; a field has the name of its flag where `Config` has none for it.
+#[derive(Default)]
+pub struct Draft {
+    pub name: String,
+    pub data_dir: String,
+    pub wal_dir: String,
+    pub listen_client_urls: Vec<EndpointUrl>,
+    pub listen_peer_urls: Vec<EndpointUrl>,
+    pub listen_metrics_urls: Vec<EndpointUrl>,
+    pub advertise_client_urls: Vec<EndpointUrl>,
+    pub initial_advertise_peer_urls: Vec<EndpointUrl>,
+    pub initial_cluster: String,
+    pub initial_cluster_state: String,
+    pub initial_cluster_token: String,
+    pub strict_reconfig_check: bool,
+    pub streams_max: u32,
+    pub keepalive: Keepalive,
+    pub json_gateway: bool,
+    pub pprof: bool,
+    pub raft: Raft,
+    pub storage: Storage,
+    pub quota_backend_bytes: i64,
+    pub compaction: Compaction,
+    pub auto_compaction_mode: String,
+    pub auto_compaction_retention: String,
+    pub limits: Limits,
+    pub watch_progress_interval: Duration,
+    pub slow: Slow,
+    pub gates: FeatureGates,
+    pub logger: String,
+    pub log_level: String,
+    pub log_format: String,
+    pub log_outputs: String,
+    pub shutdown_grace_period: Duration,
+    pub print_version: bool,
+}

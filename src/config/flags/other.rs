@@ -1,0 +1,161 @@
+//! Entries about logs, features, unsafe switches, and what kvist has for itself.
+
+use super::Kind::{Any, Bool, Choice, Duration, HumanDuration, Int, Text, Uint, Urls};
+use super::{Effect, Flag, flag, nowhere, refused, tuning};
+
+/// What can be seen from outside.
+pub(super) const MONITORING: &[Flag] = &[
+    flag(
+        "logger",
+        "zap",
+        Text(|d, v| d.logger = v),
+        "Kind of log; only zap, which is what etcd calls its own.",
+    ),
+    flag(
+        "log-level",
+        "info",
+        Text(|d, v| d.log_level = v),
+        "Least severe line: debug, info, warn, error, dpanic, panic or fatal.",
+    ),
+    flag("log-format", "json", Text(|d, v| d.log_format = v), "Shape of log lines: json or console."),
+    flag(
+        "log-outputs",
+        "default",
+        Text(|d, v| d.log_outputs = v),
+        "Where log lines go: default, stderr, stdout or paths, separated by commas.",
+    ),
+    tuning("enable-log-rotation", "false", Bool(nowhere), "Begin new log files."),
+    tuning("log-rotation-config-json", ROTATION, Text(nowhere), "When to begin a new log file."),
+    flag(
+        "listen-metrics-urls",
+        "",
+        Urls(|d, v| d.listen_metrics_urls = v),
+        "Comma-separated URLs to listen on for metrics and health only.",
+    ),
+    tuning("metrics", "basic", Text(nowhere), "Detail of the metrics: basic or extensive."),
+    flag("enable-pprof", "false", Bool(|d, v| d.pprof = v), "Serve profiles under /debug/pprof/."),
+    flag(
+        "warning-apply-duration",
+        "100ms",
+        Duration(|d, v| d.slow.apply = v),
+        "Applying an entry for longer is logged.",
+    ),
+    flag(
+        "warning-unary-request-duration",
+        "300ms",
+        Duration(|d, v| d.slow.unary = v),
+        "Answering a request for longer is logged.",
+    ),
+    tuning("enable-distributed-tracing", "false", Bool(nowhere), "Send traces to a collector."),
+    tuning("distributed-tracing-address", "localhost:4317", Text(nowhere), "Address of the collector."),
+    tuning("distributed-tracing-service-name", "etcd", Text(nowhere), "Name of the service in traces."),
+    tuning("distributed-tracing-instance-id", "", Text(nowhere), "Id of this member in traces."),
+    tuning("distributed-tracing-sampling-rate", "0", Int(nowhere), "Traces per million."),
+];
+
+const ROTATION: &str =
+    r#"{"maxsize": 100, "maxage": 0, "maxbackups": 0, "localtime": false, "compress": false}"#;
+
+/// What the server does by itself.
+pub(super) const FEATURES: &[Flag] = &[
+    flag(
+        "auto-compaction-mode",
+        "periodic",
+        Text(|d, v| d.auto_compaction_mode = v),
+        "How auto-compaction-retention is meant: periodic (time) or revision (number).",
+    ),
+    flag(
+        "auto-compaction-retention",
+        "0",
+        Text(|d, v| d.auto_compaction_retention = v),
+        "History that is kept, such as 30m or 1000; a bare number is hours in periodic mode; 0 keeps all.",
+    ),
+    flag(
+        "compaction-batch-limit",
+        "0",
+        Uint(|d, v| d.compaction.batch_limit = v),
+        "Revisions removed in one step of a compaction; 0 is 1000.",
+    ),
+    flag(
+        "compaction-sleep-interval",
+        "0",
+        Duration(|d, v| d.compaction.sleep_interval = v),
+        "Pause between two steps of a compaction; 0 is 10ms.",
+    ),
+    flag(
+        "watch-progress-notify-interval",
+        "0",
+        Duration(|d, v| d.watch_progress_interval = v),
+        "How often an idle watcher hears of progress; 0 is 10m.",
+    ),
+    tuning(
+        "corrupt-check-time",
+        "0s",
+        Duration(nowhere),
+        "Time between two checks that members hold the same.",
+    ),
+    tuning(
+        "compact-hash-check-time",
+        "1m",
+        Duration(nowhere),
+        "Time between two checks of compaction hashes.",
+    ),
+    tuning(
+        "downgrade-check-time",
+        "5s",
+        Duration(nowhere),
+        "Time between two looks at the state of a downgrade.",
+    ),
+    tuning(
+        "v2-deprecation",
+        "write-only",
+        Choice(&["not-yet", "write-only", "write-only-skip-check", "write-only-drop-data", "gone"], nowhere),
+        "Phase of the end of etcd's v2 store.",
+    ),
+];
+
+/// What may lose data.
+pub(super) const UNSAFE: &[Flag] = &[
+    refused(
+        "force-new-cluster",
+        "false",
+        Bool(nowhere),
+        "the members in the data would stay as they are",
+        "Make a cluster of one from the data of a lost cluster.",
+    ),
+    flag(
+        "unsafe-no-fsync",
+        "false",
+        Bool(|d, v| d.storage.fsync = !v),
+        "Do not wait for the disk; a crash of the machine then loses data.",
+    ),
+];
+
+/// What etcd does not have.
+pub(super) const OWN: &[Flag] = &[flag(
+    "shutdown-grace-period",
+    "5s",
+    HumanDuration(|d, v| d.shutdown_grace_period = v),
+    "How long requests in hand may take to finish after SIGTERM or SIGINT, such as '5s' or '1min 30s'.",
+)];
+
+/// What etcd ignores without a word.
+pub(super) const IGNORED: &[Flag] = &[
+    ignored("cluster-active-size"),
+    ignored("cluster-remove-delay"),
+    ignored("cluster-sync-interval"),
+    ignored("config"),
+    ignored("force"),
+    ignored("max-result-buffer"),
+    ignored("max-retry-attempts"),
+    ignored("peer-heartbeat-interval"),
+    ignored("peer-election-timeout"),
+    ignored("retry-interval"),
+    ignored("snapshot"),
+    ignored("v"),
+    ignored("vv"),
+];
+
+const fn ignored(name: &'static str) -> Flag {
+    Flag { name, default: "", kind: Any, effect: Effect::Ignored, help: "No effect." }
+}

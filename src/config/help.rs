@@ -1,0 +1,77 @@
+//! What the program prints about itself: version, usage, and the help that follows from the flag table.
+
+use super::flags::{FLAGS, Flag};
+use crate::version::{ETCD_VERSION, KVIST_VERSION};
+use std::fmt::Write;
+
+const USAGE: &str = "\
+Usage:
+
+  kvist [flags]
+    Start a server.
+
+  kvist --version
+    Show the version.
+
+  kvist -h | --help
+    Show all flags.
+";
+
+/// Answer to `--version`. Tools read the first line as etcd's.
+pub fn version() -> String {
+    format!(
+        "etcd Version: {ETCD_VERSION}\nkvist Version: {KVIST_VERSION}\nOS/Arch: {}/{}\n",
+        std::env::consts::OS,
+        std::env::consts::ARCH
+    )
+}
+
+/// What follows a message about a command line that cannot be read.
+pub fn usage() -> &'static str {
+    USAGE
+}
+
+/// Answer to `--help`.
+pub fn help() -> String {
+    let mut text = USAGE.to_owned();
+    text.push_str("\nEvery flag can be set by a variable too: --data-dir is ETCD_DATA_DIR.\n");
+    for group in FLAGS {
+        let _ = write!(text, "\n{}:\n", group.title);
+        for flag in group.flags {
+            add_flag(&mut text, flag);
+        }
+    }
+    text
+}
+
+fn add_flag(text: &mut String, flag: &Flag) {
+    use super::flags::Effect;
+    let note = match flag.effect {
+        Effect::Applied | Effect::Ignored => "",
+        Effect::Tuning => " (accepted without effect)",
+        Effect::Refused(_) => " (not supported yet)",
+    };
+    let _ = writeln!(text, "  --{} '{}'\n    {}{note}", flag.name, flag.default, flag.help);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_version_begins_as_tools_expect() {
+        let version = version();
+        let lines: Vec<&str> = version.lines().collect();
+        assert_eq!(lines[0], "etcd Version: 3.7.1");
+        assert!(lines[1].starts_with("kvist Version: "));
+    }
+
+    #[test]
+    fn every_flag_is_in_the_help() {
+        let help = help();
+        for flag in Flag::all() {
+            assert!(help.contains(&format!("\n  --{} '", flag.name)), "{}", flag.name);
+        }
+        assert!(help.contains("\nSecurity:\n"));
+    }
+}

@@ -1,0 +1,276 @@
+//! The configuration of a server: etcd's flags and `ETCD_*` environment, checked once and never changed after.
+//!
+//! ```text
+//! argv ──args──▶ Settings ──env──▶ Settings ──verify──▶ Config ──▶ logging, data directory, server
+//!           (every value has its kind)      (values fit together)
+//! ```
+//! What a flag is called, what it takes, and where it goes is one entry of [`flags::FLAGS`]; the parser, the
+//! environment names and `--help` follow from it. Two kinds of failure: a text that is no value of its flag
+//! ([`args::UsageError`], exit code 2), and values that this server cannot run with ([`Error`], exit code 1).
+//! Depends on nothing of ours. Called by `main` and by tests that start a server in-process.
+
+pub mod args;
+mod draft;
+pub mod env;
+pub mod flags;
+pub mod gates;
+pub mod help;
+pub mod ids;
+pub mod log;
+pub mod url;
+pub mod value;
+mod verify;
+
+pub use gates::FeatureGates;
+pub use log::Log;
+pub use url::{EndpointUrl, ListenUrl};
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Everything a server needs to know before it starts.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Config {
+    /// Name of this member, for people.
+    pub name: String,
+    /// Directory that holds everything the server writes, except perhaps the log.
+    pub data_dir: PathBuf,
+    /// Directory of the write-ahead log, if it is not inside the data directory.
+    pub dedicated_wal_dir: Option<PathBuf>,
+    /// Sockets and connections.
+    pub listen: Listen,
+    /// Who this member is, and with whom the cluster starts.
+    pub cluster: Cluster,
+    /// Consensus.
+    pub raft: Raft,
+    /// What is kept on disk, and how.
+    pub storage: Storage,
+    /// Removal of old revisions.
+    pub compaction: Compaction,
+    /// What one request may ask.
+    pub limits: Limits,
+    /// How often an idle watcher that wants it hears of progress.
+    pub watch_progress_interval: Duration,
+    /// When a slow operation is worth a log line.
+    pub slow: Slow,
+    /// Gates of behaviour in trial.
+    pub gates: FeatureGates,
+    /// The server's own log.
+    pub log: Log,
+    /// How long requests in hand may take to finish after the signal to stop.
+    pub shutdown_grace_period: Duration,
+}
+
+impl Config {
+    /// Directory of what the member must not lose.
+    pub fn member_dir(&self) -> PathBuf {
+        self.data_dir.join("member")
+    }
+
+    /// Directory of the write-ahead log.
+    pub fn wal_dir(&self) -> PathBuf {
+        self.dedicated_wal_dir.clone().unwrap_or_else(|| self.member_dir().join("wal"))
+    }
+}
+
+/// Sockets and connections.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct Listen {
+    /// Where clients connect; at least one.
+    pub client: Vec<ListenUrl>,
+    /// Where other members connect; at least one.
+    pub peer: Vec<ListenUrl>,
+    /// Further places for metrics and health.
+    pub metrics: Vec<ListenUrl>,
+    /// HTTP/2 streams one connection may have open.
+    pub streams_max: u32,
+    /// Pings on client connections.
+    pub keepalive: Keepalive,
+    /// Whether the JSON gateway is served.
+    pub json_gateway: bool,
+    /// Whether profiles are served.
+    pub pprof: bool,
+}
+
+/// Pings on client connections.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct Keepalive {
+    /// A client that pings more often than this is sent away.
+    pub min_time: Duration,
+    /// Idle time after which the server pings; `None` is never.
+    pub interval: Option<Duration>,
+    /// How long the answer to a ping may take; `None` is for ever.
+    pub timeout: Option<Duration>,
+}
+
+/// Who this member is, and with whom the cluster starts. All but the client URLs matter only for an empty data
+/// directory: a member that has data knows its cluster from there.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Cluster {
+    /// Where clients are told to find this member.
+    pub advertise_client: Vec<EndpointUrl>,
+    /// Where other members are told to find this member.
+    pub advertise_peer: Vec<EndpointUrl>,
+    /// Name and peer URLs of every first member, in the order of the flag.
+    pub initial: Vec<(String, Vec<EndpointUrl>)>,
+    /// Whether the cluster is there already.
+    pub existing: bool,
+    /// Keeps clusters apart that have the same addresses.
+    pub token: String,
+    /// Whether membership changes that would lose the quorum are refused.
+    pub strict_reconfig_check: bool,
+}
+
+impl Cluster {
+    /// Id of this member in a new cluster.
+    pub fn member_id(&self) -> u64 {
+        ids::member_id(&self.advertise_peer, &self.token)
+    }
+
+    /// Id of a new cluster.
+    pub fn cluster_id(&self) -> u64 {
+        let members: Vec<u64> =
+            self.initial.iter().map(|(_, urls)| ids::member_id(urls, &self.token)).collect();
+        ids::cluster_id(&members)
+    }
+}
+
+/// Consensus.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct Raft {
+    /// How often a leader shows that it lives.
+    pub heartbeat_interval: Duration,
+    /// Silence after which a follower stands for election; at least five heartbeats.
+    pub election_timeout: Duration,
+    /// Applied entries between two snapshots.
+    pub snapshot_count: u64,
+    /// Entries kept after a snapshot for followers that are a little behind.
+    pub snapshot_catchup_entries: u64,
+    /// Whether a member asks for votes first without raising its term.
+    pub pre_vote: bool,
+}
+
+/// What is kept on disk, and how.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct Storage {
+    /// Bytes after which writes are refused; `None` is no limit.
+    pub quota_bytes: Option<u64>,
+    /// Whether acknowledged writes are on disk. False only for tests: a crash of the machine loses data.
+    pub fsync: bool,
+    /// Longest time between two commits of applied entries.
+    pub batch_interval: Duration,
+    /// Most changes between two commits of applied entries.
+    pub batch_limit: u64,
+}
+
+/// Removal of old revisions.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct Compaction {
+    /// Revisions removed in one step.
+    pub batch_limit: u64,
+    /// Pause between two steps.
+    pub sleep_interval: Duration,
+    /// What the server compacts by itself.
+    pub auto: Option<AutoCompaction>,
+}
+
+/// What the server compacts by itself.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum AutoCompaction {
+    /// What was the past this long ago.
+    Periodic(Duration),
+    /// All but this many of the last revisions.
+    Revision(i64),
+}
+
+/// What one request may ask.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct Limits {
+    /// Operations in one list of a txn.
+    pub txn_ops_max: u64,
+    /// Bytes of a request that goes through the log.
+    pub request_bytes_max: u64,
+}
+
+/// When a slow operation is worth a log line.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct Slow {
+    /// Applying one entry.
+    pub apply: Duration,
+    /// Answering one unary request.
+    pub unary: Duration,
+}
+
+/// Why this server cannot run with what it was given.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum Error {
+    /// A word on the command line that belongs to no flag.
+    #[error("{0:?} is not a valid flag")]
+    Positional(String),
+    /// A variable whose text is no value of its flag.
+    #[error("invalid value {value:?} for {variable}: {reason}")]
+    Environment {
+        /// Name of the variable.
+        variable: String,
+        /// Its text.
+        value: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The same option in the environment and on the command line.
+    #[error(
+        "conflicting environment variable {0:?} is shadowed by corresponding command-line flag (either unset \
+         environment variable or disable flag)"
+    )]
+    Conflict(String),
+    /// A flag that must not be ignored, and whose feature does not exist.
+    #[error("this build does not support --{flag} yet: {why}")]
+    Unsupported {
+        /// Name of the flag.
+        flag: &'static str,
+        /// What would go wrong if it were ignored.
+        why: &'static str,
+    },
+    /// Values that are out of bounds or do not fit together.
+    #[error("{0}")]
+    Invalid(String),
+}
+
+/// Something the log should tell about how the configuration came to be.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Note {
+    /// A flag was set from this variable.
+    EnvironmentUsed(String),
+    /// A variable looks like ours and belongs to no flag.
+    EnvironmentUnknown(String),
+    /// A variable belongs to a flag that only the command line may set.
+    EnvironmentSpecial(String),
+    /// A flag that only tunes was set, and nothing here can be tuned by it.
+    WithoutEffect(&'static str),
+    /// A value is legal and unwise.
+    Unwise {
+        /// Name of the flag.
+        flag: &'static str,
+        /// What to expect from it.
+        why: &'static str,
+    },
+}
+
+impl Note {
+    /// Writes the note to the log.
+    pub fn log(&self) {
+        match self {
+            Note::EnvironmentUsed(name) => {
+                tracing::info!("variable-name" = %name, "recognized and used environment variable");
+            }
+            Note::EnvironmentUnknown(name) => {
+                tracing::warn!("environment-variable" = %name, "unrecognized environment variable");
+            }
+            Note::EnvironmentSpecial(name) => {
+                tracing::warn!("key" = %name, "cannot set special environment variable");
+            }
+            Note::WithoutEffect(flag) => tracing::warn!(flag = *flag, "accepted without effect"),
+            Note::Unwise { flag, why } => tracing::warn!(flag = *flag, reason = *why, "unwise value"),
+        }
+    }
+}

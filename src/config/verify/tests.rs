@@ -1,0 +1,198 @@
+//! What a command line becomes, and what is refused. Texts of errors are etcd's where etcd has the check.
+
+use super::super::args::{Command, parse};
+use super::*;
+
+fn verify(words: &[&str]) -> (Vec<Note>, Result<Config>) {
+    match parse(words.iter().map(std::ffi::OsString::from)) {
+        Ok(Command::Serve(settings)) => settings.verify(),
+        _ => panic!("{words:?} should be read"),
+    }
+}
+
+fn config(words: &[&str]) -> Config {
+    verify(words).1.unwrap_or_else(|e| panic!("{words:?}: {e}"))
+}
+
+fn error(words: &[&str]) -> String {
+    match verify(words).1 {
+        Err(error) => error.to_string(),
+        Ok(config) => config.check_bootstrap().expect_err("should be refused").to_string(),
+    }
+}
+
+#[test]
+fn without_flags_it_is_a_member_on_loopback() {
+    let config = config(&[]);
+    assert_eq!(config.check_bootstrap(), Ok(()));
+    assert_eq!((config.name.as_str(), config.data_dir.to_str()), ("default", Some("default.kvist")));
+    assert_eq!(config.wal_dir().to_str(), Some("default.kvist/member/wal"));
+    assert_eq!(config.listen.client[0].socket_addr().to_string(), "127.0.0.1:2379");
+    assert_eq!(config.listen.peer[0].socket_addr().to_string(), "127.0.0.1:2380");
+    assert_eq!(config.listen.streams_max, u32::MAX);
+    assert_eq!(config.listen.keepalive.interval, Some(Duration::from_secs(7200)));
+    assert_eq!(config.cluster.member_id(), 0x8e9e_05c5_2164_694d);
+    assert_eq!(config.cluster.cluster_id(), 0xcdf8_1819_4e3a_8c32);
+    assert_eq!(config.raft.election_timeout, Duration::from_secs(1));
+    assert_eq!(config.raft.snapshot_count, 10_000);
+    assert_eq!(config.storage.quota_bytes, Some(2 << 30));
+    assert!(
+        config.storage.fsync && config.listen.json_gateway && config.raft.pre_vote && !config.listen.pprof
+    );
+    assert_eq!(config.compaction.auto, None);
+    assert_eq!(config.compaction.sleep_interval, Duration::from_millis(10));
+    assert_eq!((config.limits.txn_ops_max, config.limits.request_bytes_max), (128, 1_572_864));
+    assert_eq!(config.watch_progress_interval, Duration::from_secs(600));
+    assert_eq!(config.shutdown_grace_period, Duration::from_secs(5));
+    assert_eq!(config.log, Log::default());
+}
+
+#[test]
+fn values_that_stand_for_others() {
+    assert_eq!(config(&["--quota-backend-bytes=-1"]).storage.quota_bytes, None);
+    assert_eq!(config(&["--quota-backend-bytes=1024"]).storage.quota_bytes, Some(1024));
+    assert_eq!(config(&["--snapshot-count=0"]).raft.snapshot_count, 10_000);
+    assert_eq!(config(&["--grpc-keepalive-interval=0"]).listen.keepalive.interval, None);
+    assert_eq!(
+        config(&["--watch-progress-notify-interval=1ms"]).watch_progress_interval,
+        Duration::from_millis(100)
+    );
+    assert!(!config(&["--unsafe-no-fsync"]).storage.fsync);
+    assert_eq!(config(&["--wal-dir=/w"]).wal_dir().to_str(), Some("/w"));
+    assert_eq!(config(&["--shutdown-grace-period=1min 30s"]).shutdown_grace_period, Duration::from_secs(90));
+}
+
+#[test]
+fn auto_compaction_is_time_or_revisions() {
+    for (mode, retention, expected) in [
+        ("periodic", "0", None),
+        ("periodic", "0s", None),
+        ("periodic", "2", Some(AutoCompaction::Periodic(Duration::from_secs(7200)))),
+        ("periodic", "30m", Some(AutoCompaction::Periodic(Duration::from_secs(1800)))),
+        ("revision", "0", None),
+        ("revision", "1000", Some(AutoCompaction::Revision(1000))),
+    ] {
+        assert_eq!(auto_compaction(mode, retention), Ok(expected), "{mode} {retention}");
+    }
+    for (mode, retention) in [
+        ("periodic", "1x"),
+        ("periodic", "-1h"),
+        ("periodic", ""),
+        ("revision", "5m"),
+        ("revision", "-5"),
+        ("", "1"),
+    ] {
+        assert!(auto_compaction(mode, retention).is_err(), "{mode} {retention}");
+    }
+    assert_eq!(error(&["--auto-compaction-mode=foo"]), "unknown auto-compaction-mode \"foo\"");
+}
+
+#[test]
+fn the_cluster_follows_name_and_peer_url() {
+    let peer = "http://127.0.0.1:4444";
+    let config = config(&["--name=a", "--initial-advertise-peer-urls", peer]);
+    assert_eq!(config.cluster.initial, [("a".to_owned(), vec![EndpointUrl::parse(peer).unwrap()])]);
+    assert_eq!((config.check_bootstrap(), config.data_dir.to_str()), (Ok(()), Some("a.kvist")));
+}
+
+#[test]
+fn members_may_have_several_urls() {
+    let members = initial_cluster("a=http://h:1,b=http://h:2,a=http://h:3").unwrap();
+    assert_eq!((members.len(), members[0].1.len()), (2, 2));
+    assert_eq!(
+        initial_cluster("garbage").unwrap_err().to_string(),
+        "error setting up initial cluster: URL scheme must be http, https, unix, or unixs: "
+    );
+}
+
+#[test]
+fn a_wildcard_listener_advertises_a_real_address() {
+    let config = config(&["--listen-peer-urls=http://0.0.0.0:4444"]);
+    let text = config.cluster.advertise_peer[0].to_string();
+    // Without a route there is nothing better than the default.
+    assert!(text.ends_with(":4444") || text == "http://localhost:2380", "{text}");
+    assert!(!text.contains("0.0.0.0:"), "{text}");
+}
+
+#[test]
+fn what_does_not_fit_is_refused_with_the_words_of_etcd() {
+    for (words, message) in [
+        (["foo"].as_slice(), "\"foo\" is not a valid flag"),
+        (
+            &["--listen-client-urls=http://127.0.0.1:1"],
+            "--advertise-client-urls is required when --listen-client-urls is set explicitly",
+        ),
+        (
+            &["--listen-client-urls=http://example.com:1", "--advertise-client-urls=http://example.com:1"],
+            "expected IP in URL for binding (http://example.com:1)",
+        ),
+        (&["--heartbeat-interval=0"], "--heartbeat-interval must be >0 (set to 0ms)"),
+        (
+            &["--election-timeout=100"],
+            "--election-timeout[100ms] should be at least as 5 times as --heartbeat-interval[100ms]",
+        ),
+        (
+            &["--election-timeout=60000"],
+            "--election-timeout[60000ms] is too long, and should be set less than 50000ms",
+        ),
+        (&["--log-format=foo"], "unknown log format: foo, supported values json, console"),
+        (&["--logger=foo"], "unknown logger option \"foo\""),
+        (
+            &["--initial-cluster=a=http://127.0.0.1:2380"],
+            "couldn't find local name \"default\" in the initial cluster configuration",
+        ),
+        (
+            &["--feature-gates=LeaseCheckpointPersist=true"],
+            "enabling feature gate LeaseCheckpointPersist requires enabling feature gate LeaseCheckpoint",
+        ),
+    ] {
+        assert_eq!(error(words), message);
+    }
+}
+
+#[test]
+fn what_would_be_dangerous_to_ignore_is_refused() {
+    for words in [
+        ["--cert-file=x"].as_slice(),
+        &["--client-cert-auth"],
+        &["--peer-auto-tls=true"],
+        &["--auth-token=jwt,pub-key=x"],
+        &["--discovery-srv=example.com"],
+        &["--force-new-cluster"],
+        &["--config-file=/etc/etcd.yml"],
+        &["--cors=https://a.example"],
+        &["--initial-cluster-state=existing"],
+        &["--initial-cluster=default=http://localhost:2380,b=http://localhost:2382"],
+        &["--listen-peer-urls=https://127.0.0.1:1"],
+    ] {
+        let text = error(words);
+        assert!(text.contains("this build does not support"), "{words:?}: {text}");
+    }
+    config(&["--client-cert-auth=false", "--auth-token=simple", "--cors=", "--cert-file="]);
+}
+
+#[test]
+fn what_only_tunes_is_noted() {
+    let (notes, config) =
+        verify(&["--max-wals=3", "--metrics=extensive", "--feature-gates=InitialCorruptCheck=true"]);
+    assert!(config.unwrap().gates.is_open("InitialCorruptCheck"));
+    let noted = ["max-wals", "metrics", "feature-gates"];
+    assert!(noted.iter().all(|flag| notes.contains(&Note::WithoutEffect(flag))), "{notes:?}");
+    let (notes, _) = verify(&["--max-request-bytes=20000000", "--quota-backend-bytes=9000000000"]);
+    assert_eq!(notes.iter().filter(|note| matches!(note, Note::Unwise { .. })).count(), 2);
+}
+
+#[test]
+fn without_bound_nothing_overflows() {
+    let max = u64::MAX.to_string();
+    for flag in [
+        "election-timeout",
+        "heartbeat-interval",
+        "snapshot-count",
+        "max-request-bytes",
+        "compaction-batch-limit",
+    ] {
+        let _ = verify(&[&format!("--{flag}={max}")]);
+    }
+    let _ = verify(&["--auto-compaction-retention=4294967295"]);
+}
