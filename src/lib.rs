@@ -1,5 +1,6 @@
 //! kvist: a server for the etcd v3 API over LMDB and openraft.
 
+pub mod api;
 pub mod config;
 pub mod datadir;
 pub mod engine;
@@ -8,6 +9,7 @@ pub mod limits;
 pub mod logging;
 pub mod mvcc;
 pub mod pb;
+pub mod raft;
 pub mod server;
 pub mod shutdown;
 pub mod storage;

@@ -1,4 +1,7 @@
 //! The replicated state machine and its front door. Knows nothing of gRPC, HTTP or openraft.
+//!
+//! [`Engine`] is what every protocol adapter holds: it takes commands ([`command`]), gets them through the log
+//! ([`consensus`]) and hands back what the applier ([`apply`]) made of them; it reads, watches and keeps leases.
 
 pub mod apply;
 pub mod command;
@@ -6,5 +9,306 @@ pub mod consensus;
 pub mod entry;
 pub mod error;
 pub mod flusher;
+pub mod leases;
 pub mod read;
+pub mod scan;
+pub mod tasks;
 pub mod watch;
+
+pub use crate::mvcc::hash::Hash;
+pub use crate::mvcc::{Event, NEVER_COMPACTED, Snapshot};
+pub use crate::storage::codec::{Image, Value, put_varint, varint_len};
+pub use error::{Error, Result};
+
+use crate::lease::lessor::Renewal;
+use crate::mvcc::Store;
+use crate::types::{LeaseId, MemberId};
+use apply::Applier;
+use bytes::Bytes;
+use command::{AlarmKind, Command, Member, Op, Outcome, Range, Refusal, Txn, TxnOutcome};
+use consensus::{Consensus, Status};
+use entry::Entry;
+use flusher::Flusher;
+use leases::LeaseKeeper;
+use parking_lot::Mutex;
+use read::RangeResult;
+use scan::Scan;
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+use watch::Hub;
+
+/// Longest TTL that can be granted, seconds (L-2).
+pub const LEASE_TTL_MAX_SECS: i64 = 9_000_000_000;
+
+/// Who this member is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// Id of the cluster.
+    pub cluster: u64,
+    /// Id of this member.
+    pub member: MemberId,
+}
+
+/// What requests may ask for.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Bytes of data after which writes are refused; `None`: no limit.
+    pub quota: Option<u64>,
+    /// Bytes of an encoded entry.
+    pub request_bytes_max: usize,
+    /// Lowest TTL that is granted, seconds.
+    pub lease_ttl_min_secs: i64,
+}
+
+/// What an engine is made of.
+pub struct Parts {
+    /// Versions of keys.
+    pub store: Arc<Store>,
+    /// Changes of replicated state.
+    pub applier: Arc<Mutex<Applier>>,
+    /// Watchers.
+    pub hub: Hub,
+    /// The flush thread.
+    pub flusher: Flusher,
+    /// Lease deadlines.
+    pub leases: Arc<LeaseKeeper>,
+    /// The log.
+    pub consensus: Arc<dyn Consensus>,
+    /// Who we are.
+    pub identity: Identity,
+    /// What may be asked.
+    pub limits: Limits,
+}
+
+/// See the module. Cheap to clone.
+#[derive(Clone)]
+pub struct Engine(Arc<Parts>);
+
+/// State of the store and its file.
+#[derive(Clone, Copy, Debug)]
+pub struct StoreStatus {
+    /// Bytes of the file.
+    pub file_bytes: u64,
+    /// Bytes in use, what is not flushed yet included.
+    pub bytes_in_use: u64,
+}
+
+impl Engine {
+    /// The engine over its parts.
+    pub fn new(parts: Parts) -> Engine {
+        Engine(Arc::new(parts))
+    }
+
+    /// Who this member is.
+    pub fn identity(&self) -> Identity {
+        self.0.identity
+    }
+
+    /// What requests may ask for.
+    pub fn limits(&self) -> &Limits {
+        &self.0.limits
+    }
+
+    /// Where consensus stands.
+    pub fn status(&self) -> Status {
+        self.0.consensus.status()
+    }
+
+    /// Current revision of the store.
+    pub fn revision(&self) -> i64 {
+        self.0.store.revision()
+    }
+
+    /// Revision of the last compaction, or [`NEVER_COMPACTED`].
+    pub fn compacted(&self) -> i64 {
+        self.0.store.compacted()
+    }
+
+    /// The watch hub.
+    pub fn hub(&self) -> &Hub {
+        &self.0.hub
+    }
+
+    /// Gets a command through the log and carried out.
+    pub async fn write(&self, command: Command) -> Result<Outcome> {
+        let entry = Entry::new(command, now_ms());
+        if entry.bytes().len() > self.0.limits.request_bytes_max {
+            return Err(Error::TooLarge);
+        }
+        Ok(self.0.consensus.propose(entry).await??)
+    }
+
+    /// Refuses what needs space when the quota is reached, and raises the alarm then. `cost`: bytes it may add.
+    pub async fn check_quota(&self, cost: u64) -> Result<()> {
+        let Some(quota) = self.0.limits.quota else { return Ok(()) };
+        if cost == 0 || self.0.store.bytes_in_use() + cost < quota {
+            return Ok(());
+        }
+        let (member, alarm) = (self.0.identity.member, AlarmKind::NoSpace);
+        if !self.alarms().contains(&(member, alarm)) {
+            tracing::warn!(quota, "the database reached its quota; raising the NOSPACE alarm");
+            self.write(Command::Alarm { activate: true, member, alarm }).await?;
+        }
+        Err(Refusal::NoSpace.into())
+    }
+
+    /// Resolves when local reads show every write acknowledged before.
+    pub async fn read_index(&self) -> Result<()> {
+        self.0.consensus.read_index().await
+    }
+
+    /// Begins a read in key order, at the state of this member.
+    pub fn scan(&self, query: Range) -> Result<(Scan, Snapshot)> {
+        Ok(Scan::begin(&self.0.store, query)?)
+    }
+
+    /// Runs a read of any shape, its answer in memory, on a thread that may block. Returns the current revision, too.
+    pub async fn range(&self, query: Range) -> Result<(i64, RangeResult)> {
+        let store = Arc::clone(&self.0.store);
+        blocking(move || {
+            let current = store.revision();
+            let snapshot = store.snapshot(query.revision)?;
+            Ok((current.max(snapshot.revision()), read::range(&snapshot, &query)?))
+        })
+        .await
+    }
+
+    /// Runs a transaction of reads alone at the current revision of this member.
+    pub async fn read_txn(&self, txn: Txn) -> Result<TxnOutcome> {
+        let store = Arc::clone(&self.0.store);
+        blocking(move || apply::read_txn(&store, &txn)).await
+    }
+
+    /// The pair in an event's image, with its value at hand even if that was moved out. `None`: compacted meanwhile.
+    pub fn with_inline_value(&self, image: &Bytes) -> Option<Bytes> {
+        self.0.store.with_inline_value(image).ok()
+    }
+
+    /// Grants a lease; picks an id when it is 0. Returns id and TTL.
+    pub async fn lease_grant(&self, id: LeaseId, ttl_secs: i64) -> Result<(LeaseId, i64, i64)> {
+        let ttl_secs = ttl_secs.max(self.0.limits.lease_ttl_min_secs);
+        loop {
+            let chosen = if id == 0 { rand::random_range(1..=i64::MAX) } else { id };
+            match self.write(Command::LeaseGrant { id: chosen, ttl_secs }).await {
+                Err(Error::Refused(Refusal::LeaseExists)) if id == 0 => {} // unlikely; choose again
+                other => return Ok((chosen, ttl_secs, revision_of(&other?))),
+            }
+        }
+    }
+
+    /// Renews a lease; the TTL granted, or 0 when there is no such lease or it is about to end.
+    pub async fn lease_keep_alive(&self, id: LeaseId) -> Result<i64> {
+        match self.0.leases.renew(id) {
+            Renewal::Renewed { ttl_secs, reset } => {
+                if reset {
+                    self.write(Command::LeaseCheckpoint(vec![(id, 0)])).await?;
+                }
+                Ok(ttl_secs)
+            }
+            Renewal::Expired | Renewal::Unknown => Ok(0),
+            Renewal::Demoted => Err(Error::NoLeader),
+        }
+    }
+
+    /// Milliseconds left of a lease and seconds granted.
+    pub fn lease_remaining(&self, id: LeaseId) -> Option<(u64, i64)> {
+        self.0.leases.remaining(id)
+    }
+
+    /// Keys attached to a lease.
+    pub async fn lease_keys(&self, id: LeaseId) -> Result<Vec<Bytes>> {
+        let store = Arc::clone(&self.0.store);
+        blocking(move || Ok(store.keys_of_lease(id)?)).await
+    }
+
+    /// All leases, the first to expire first.
+    pub fn leases(&self) -> Vec<LeaseId> {
+        self.0.leases.leases()
+    }
+
+    /// Alarms raised, in order.
+    pub fn alarms(&self) -> Vec<(MemberId, AlarmKind)> {
+        self.0.applier.lock().alarms().iter().copied().collect()
+    }
+
+    /// The members of the cluster, in order of id.
+    pub fn members(&self) -> Vec<Member> {
+        self.0.applier.lock().members().values().cloned().collect()
+    }
+
+    /// Compacts to `revision`; with `physical`, returns when the history is gone from the file.
+    pub async fn compact(&self, revision: i64, physical: bool) -> Result<i64> {
+        let result = self.write(Command::Compact { revision }).await;
+        if physical && matches!(result, Ok(_) | Err(Error::Refused(Refusal::Compacted))) {
+            self.removed(self.0.store.compacted()).await?;
+        }
+        Ok(revision_of(&result?))
+    }
+
+    /// Resolves when history below `revision` is gone from the file, or a long read holds it back for too long.
+    async fn removed(&self, revision: i64) -> Result<()> {
+        while self.0.store.removed() < revision {
+            self.0.flusher.sync().await?;
+        }
+        Ok(())
+    }
+
+    /// Digest of everything up to `revision`.
+    pub async fn hash(&self, revision: i64) -> Result<Hash> {
+        let store = Arc::clone(&self.0.store);
+        blocking(move || Ok(store.hash(revision)?)).await
+    }
+
+    /// Rewrites the file without its free pages while everything goes on.
+    pub async fn defragment(&self) -> Result<()> {
+        Ok(self.0.flusher.defragment().await?)
+    }
+
+    /// Sizes of the store.
+    pub fn store_status(&self) -> StoreStatus {
+        let store = &self.0.store;
+        StoreStatus { file_bytes: store.sizes().file, bytes_in_use: store.bytes_in_use() }
+    }
+}
+
+fn revision_of(outcome: &Outcome) -> i64 {
+    match outcome {
+        Outcome::Put { revision, .. } | Outcome::DeleteRange { revision, .. } | Outcome::Done { revision } => *revision,
+        Outcome::Txn(txn) => txn.revision,
+    }
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result,
+        Err(error) if error.is_cancelled() => Err(Error::Stopped),
+        Err(error) => std::panic::resume_unwind(error.into_panic()),
+    }
+}
+
+/// Milliseconds since 1970, as leaders stamp entries.
+fn now_ms() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as u64)
+}
+
+/// Bytes that a command may add to the database, as etcd counts them (contract §8, KV-T14).
+pub fn cost(command: &Command) -> u64 {
+    const LEASE: u64 = 64;
+    const PUT: u64 = 256;
+    let put = |put: &command::Put| PUT + (put.key.len() + put.value.len()) as u64;
+    fn branch(ops: &[Op], put: &impl Fn(&command::Put) -> u64) -> u64 {
+        ops.iter()
+            .map(|op| match op {
+                Op::Put(p) => put(p),
+                Op::Txn(txn) => branch(&txn.success, put).max(branch(&txn.failure, put)),
+                Op::Range(_) | Op::DeleteRange(_) => 0,
+            })
+            .sum()
+    }
+    match command {
+        Command::Put(p) => put(p),
+        Command::Txn(txn) => branch(&txn.success, &put).max(branch(&txn.failure, &put)),
+        Command::LeaseGrant { .. } => LEASE,
+        _ => 0,
+    }
+}

@@ -7,6 +7,8 @@ mod admin;
 mod lease;
 mod txn;
 
+pub(super) use txn::read_txn;
+
 use super::command::{AlarmKind, Applied, Command, Kv, Member, Outcome, Refusal};
 use super::entry::Entry;
 use crate::lease::table::{self, Leases};
@@ -79,6 +81,14 @@ impl Applier {
             membership,
             changed: BTreeMap::new(),
             effects: Effects::default(),
+        })
+    }
+
+    /// Position and membership of the last flush, if there was one.
+    pub fn flushed(store: &Store) -> mvcc::Result<Option<(LogPosition, Vec<u8>)>> {
+        store.read_flushed(|txn| {
+            let membership = txn.get(Table::Meta, meta::MEMBERSHIP)?.unwrap_or_default().to_vec();
+            Ok(admin::read_applied(txn)?.map(|position| (position, membership)))
         })
     }
 

@@ -217,3 +217,25 @@ fn run_delete(writer: &mut Writer<'_>, delete: &DeleteRange) -> mvcc::Result<(i6
     }
     Ok((deleted, previous))
 }
+
+/// Runs a transaction of reads alone, all at one revision.
+pub(in crate::engine) fn read_txn(store: &mvcc::Store, txn: &Txn) -> Result<TxnOutcome, crate::engine::Error> {
+    let snapshot = store.snapshot(0)?;
+    let mut path = Vec::new();
+    decide(&snapshot, txn, &mut path)?;
+    let succeeded = path[0];
+    let mut results = Vec::new();
+    for op in if succeeded { &txn.success } else { &txn.failure } {
+        let Op::Range(query) = op else { continue };
+        let found = match query.revision {
+            0 => read::range(&snapshot, query)?,
+            n if n > snapshot.revision() => return Err(Refusal::FutureRevision.into()),
+            n if n < store.compacted() => return Err(Refusal::Compacted.into()),
+            n if n < 0 => read::range(&snapshot, query)?,
+            n => read::range(&store.snapshot(n)?, query)?,
+        };
+        let revision = snapshot.revision();
+        results.push(OpOutcome::Range { revision, kvs: found.kvs, more: found.more, count: found.count });
+    }
+    Ok(TxnOutcome { revision: snapshot.revision(), succeeded, results })
+}

@@ -1,0 +1,297 @@
+//! The Watch service: requests into the hub, deliveries out, events encoded once for all watchers of a group.
+
+use super::{Etcd, error};
+use crate::api::grpc::limit::Limited;
+use crate::engine::watch::{Delivery, Matched, Spec, Stream as HubStream, WatcherKey};
+use crate::pb::etcdserverpb::watch_create_request::FilterType;
+use crate::pb::etcdserverpb::watch_request::RequestUnion;
+use crate::pb::etcdserverpb::{WatchCreateRequest, WatchRequest, WatchResponse};
+use crate::types::KeyRange;
+use bytes::{BufMut, Bytes};
+use futures_util::Stream;
+use http::{Request, Response};
+use prost::Message;
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+use tonic::body::Body;
+use tonic::codec::{BufferSettings, Codec, EncodeBuf, Encoder};
+use tonic::{Status, Streaming};
+use tonic_prost::ProstCodec;
+
+/// Extra encoded bytes that a response may have over the request limit before it is split (W-15).
+const FRAGMENT_OVERHEAD: usize = 512 << 10;
+
+/// Serves one call.
+pub async fn serve(
+    etcd: Etcd,
+    request: Request<Limited<hyper::body::Incoming>>,
+) -> Result<Response<Body>, Infallible> {
+    if let Err(status) = etcd.check_metadata(request.headers()) {
+        return Ok(status.into_http());
+    }
+    let mut grpc = tonic::server::Grpc::new(WatchCodec).apply_max_message_size_config(Some(usize::MAX), None);
+    Ok(grpc.streaming(Handler(etcd), request).await)
+}
+
+struct Handler(Etcd);
+
+impl tonic::server::StreamingService<WatchRequest> for Handler {
+    type Response = Frame;
+    type ResponseStream = WatchStream;
+    type Future = std::future::Ready<Result<tonic::Response<WatchStream>, Status>>;
+
+    fn call(&mut self, request: tonic::Request<Streaming<WatchRequest>>) -> Self::Future {
+        std::future::ready(Ok(tonic::Response::new(WatchStream::new(self.0.clone(), request.into_inner()))))
+    }
+}
+
+/// A `WatchResponse` whose events are encoded already.
+pub struct Frame {
+    head: WatchResponse,
+    events: Bytes,
+}
+
+#[derive(Clone, Default)]
+struct WatchCodec;
+
+impl Codec for WatchCodec {
+    type Encode = Frame;
+    type Decode = WatchRequest;
+    type Encoder = FrameEncoder;
+    type Decoder = <ProstCodec<WatchResponse, WatchRequest> as Codec>::Decoder;
+
+    fn encoder(&mut self) -> FrameEncoder {
+        FrameEncoder
+    }
+
+    fn decoder(&mut self) -> Self::Decoder {
+        ProstCodec::<WatchResponse, WatchRequest>::default().decoder()
+    }
+}
+
+struct FrameEncoder;
+
+impl Encoder for FrameEncoder {
+    type Item = Frame;
+    type Error = Status;
+
+    fn encode(&mut self, frame: Frame, out: &mut EncodeBuf<'_>) -> Result<(), Status> {
+        out.reserve(frame.head.encoded_len() + frame.events.len());
+        frame.head.encode(out).map_err(|e| Status::internal(e.to_string()))?;
+        out.put_slice(&frame.events);
+        Ok(())
+    }
+
+    fn buffer_settings(&self) -> BufferSettings {
+        BufferSettings::default()
+    }
+}
+
+struct Watcher {
+    key: WatcherKey,
+    fragment: bool,
+    prev_kv: bool,
+}
+
+/// One client's stream: takes its requests in order, and hands out what the hub delivers.
+pub struct WatchStream {
+    etcd: Etcd,
+    requests: Streaming<WatchRequest>,
+    requests_ended: bool,
+    hub_stream: Arc<HubStream>,
+    watchers: HashMap<i64, Watcher>,
+    next_id: i64,
+    /// Parts of a response that was split, in reverse order, and refusals that no hub need know of.
+    pending: Vec<Frame>,
+    progress: Pin<Box<tokio::time::Sleep>>,
+    progress_interval: Duration,
+}
+
+impl WatchStream {
+    fn new(etcd: Etcd, requests: Streaming<WatchRequest>) -> WatchStream {
+        // A tenth of jitter, fixed for the stream, so that not all streams tick together (W-16).
+        let jitter = rand::random_range(0.0..0.1);
+        let progress_interval = etcd.progress_interval.mul_f64(1.0 + jitter);
+        WatchStream {
+            hub_stream: etcd.engine.hub().stream(),
+            requests,
+            requests_ended: false,
+            watchers: HashMap::new(),
+            next_id: 0,
+            pending: Vec::new(),
+            progress: Box::pin(tokio::time::sleep(progress_interval)),
+            progress_interval,
+            etcd,
+        }
+    }
+
+    fn take(&mut self, request: WatchRequest) {
+        match request.request_union {
+            Some(RequestUnion::CreateRequest(create)) => self.create(create),
+            Some(RequestUnion::CancelRequest(cancel)) => {
+                // Unknown ids get no answer (W-8).
+                if let Some(watcher) = self.watchers.remove(&cancel.watch_id) {
+                    self.etcd.engine.hub().cancel(watcher.key);
+                }
+            }
+            Some(RequestUnion::ProgressRequest(_)) => {
+                let keys = self.watchers.values().map(|w| w.key);
+                self.etcd.engine.hub().progress(&self.hub_stream, keys);
+            }
+            None => {} // W-21
+        }
+    }
+
+    fn create(&mut self, request: WatchCreateRequest) {
+        let key = if request.key.is_empty() { vec![0] } else { request.key }; // M-7
+        let range = KeyRange::from_wire(key.into(), request.range_end.into());
+        if range.is_empty() {
+            return self.refuse("mvcc: watcher range is empty".into());
+        }
+        if request.start_revision < 0 {
+            return self.refuse(error::Error::Compacted.message().into());
+        }
+        let id = match request.watch_id {
+            0 => self.free_id(),
+            id if self.watchers.contains_key(&id) => {
+                return self.refuse("mvcc: duplicate watch ID provided on the WatchStream".into());
+            }
+            id => id,
+        };
+        let has = |filter: FilterType| request.filters.contains(&(filter as i32));
+        let spec = Spec {
+            range,
+            no_put: has(FilterType::Noput),
+            no_delete: has(FilterType::Nodelete),
+            prev_kv: request.prev_kv,
+        };
+        let hub = self.etcd.engine.hub();
+        let key = hub.watch(&self.hub_stream, id, spec, request.start_revision, request.progress_notify);
+        self.watchers.insert(id, Watcher { key, fragment: request.fragment, prev_kv: request.prev_kv });
+    }
+
+    fn free_id(&mut self) -> i64 {
+        while self.watchers.contains_key(&self.next_id) {
+            self.next_id += 1;
+        }
+        let id = self.next_id;
+        self.next_id += 1;
+        id
+    }
+
+    /// A watcher that never was: created and canceled in one answer.
+    fn refuse(&mut self, cancel_reason: String) {
+        let revision = self.etcd.engine.revision();
+        let head = WatchResponse { watch_id: -1, created: true, canceled: true, cancel_reason, ..self.head(revision) };
+        self.pending.insert(0, Frame { head, events: Bytes::new() });
+    }
+
+    fn head(&self, revision: i64) -> WatchResponse {
+        WatchResponse { header: Some(self.etcd.header(revision)), ..WatchResponse::default() }
+    }
+
+    fn frame(&mut self, delivery: Delivery) -> Option<Frame> {
+        let head = match delivery {
+            Delivery::Created { id, revision } => {
+                WatchResponse { watch_id: id, created: true, ..self.head(revision) }
+            }
+            Delivery::Canceled { id, revision } => {
+                WatchResponse { watch_id: id, canceled: true, ..self.head(revision) }
+            }
+            Delivery::Progress { id, revision } => WatchResponse { watch_id: id, ..self.head(revision) },
+            Delivery::Compacted { id, compacted } => {
+                self.watchers.remove(&id);
+                WatchResponse { watch_id: id, canceled: true, compact_revision: compacted, ..self.head(0) }
+            }
+            Delivery::Events { id, matched } => return self.events(id, &matched),
+        };
+        Some(Frame { head, events: Bytes::new() })
+    }
+
+    /// The response with the events, or its first part; the other parts wait in `pending`.
+    fn events(&mut self, id: i64, matched: &Matched) -> Option<Frame> {
+        let watcher = self.watchers.get(&id)?; // canceled meanwhile
+        let engine = &self.etcd.engine;
+        let (bytes, ends) = matched.encoded(|events| {
+            super::wire::events(events, watcher.prev_kv, |image| engine.with_inline_value(image))
+        });
+        let head = WatchResponse { watch_id: id, ..self.head(matched.revision) };
+        let limit = self.etcd.request_bytes_max + FRAGMENT_OVERHEAD;
+        if !watcher.fragment || bytes.len() < limit || ends.len() < 2 {
+            return Some(Frame { head, events: bytes.clone() });
+        }
+        self.pending = split(&head, bytes, ends, limit);
+        self.pending.pop()
+    }
+}
+
+/// Parts of a response of at most `limit` bytes of events each, if single events allow; last part first (W-15).
+fn split(head: &WatchResponse, bytes: &Bytes, ends: &[usize], limit: usize) -> Vec<Frame> {
+    let mut parts = Vec::new();
+    let (mut start, mut end) = (0, 0);
+    for &next in ends {
+        if next - start > limit && end > start {
+            parts.push(bytes.slice(start..end));
+            start = end;
+        }
+        end = next;
+    }
+    parts.push(bytes.slice(start..end));
+    let last = parts.len() - 1;
+    let frame = |(i, events)| Frame { head: WatchResponse { fragment: i < last, ..head.clone() }, events };
+    let mut frames: Vec<Frame> = parts.into_iter().enumerate().map(frame).collect();
+    frames.reverse();
+    frames
+}
+
+impl Stream for WatchStream {
+    type Item = Result<Frame, Status>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let this = &mut *self;
+        if this.etcd.stopping.is_stopping(context) {
+            return Poll::Ready(Some(Err(error::Error::Stopped.into())));
+        }
+        loop {
+            if let Some(frame) = this.pending.pop() {
+                return Poll::Ready(Some(Ok(frame)));
+            }
+            if let Poll::Ready((delivery, has_room_again)) = this.hub_stream.poll_next(context) {
+                if has_room_again {
+                    this.etcd.engine.hub().has_room();
+                }
+                match this.frame(delivery) {
+                    Some(frame) => return Poll::Ready(Some(Ok(frame))),
+                    None => continue,
+                }
+            }
+            if this.progress.as_mut().poll(context).is_ready() {
+                this.progress.as_mut().reset(tokio::time::Instant::now() + this.progress_interval);
+                let keys = this.watchers.values().map(|w| w.key);
+                this.etcd.engine.hub().progress_tick(&this.hub_stream, keys);
+                continue;
+            }
+            if this.requests_ended {
+                return Poll::Pending; // the client may half-close and go on listening
+            }
+            ready!(this.hub_stream.poll_control(context));
+            match ready!(Pin::new(&mut this.requests).poll_next(context)) {
+                Some(Ok(request)) => this.take(request),
+                Some(Err(status)) => return Poll::Ready(Some(Err(status))),
+                None => this.requests_ended = true,
+            }
+        }
+    }
+}
+
+impl Drop for WatchStream {
+    fn drop(&mut self) {
+        let keys = self.watchers.values().map(|w| w.key);
+        self.etcd.engine.hub().close(&self.hub_stream, keys);
+    }
+}

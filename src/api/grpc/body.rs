@@ -1,0 +1,96 @@
+//! Unary requests and responses without the generated code, for answers that are written straight from storage.
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Request, Response};
+use http_body::{Body as HttpBody, Frame};
+use http_body_util::BodyExt;
+use prost::Message;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use tonic::Status;
+use tonic::body::Body;
+
+/// Bytes in front of a message: no compression, length.
+pub const PREFIX: usize = 5;
+/// Longest message that clients take: etcd sends up to MaxInt32.
+const MESSAGE_MAX: u64 = i32::MAX as u64;
+
+/// Reads the one message of a unary request.
+pub async fn read_unary<M, B>(request: Request<B>) -> Result<M, Status>
+where
+    M: Message + Default,
+    B: HttpBody<Data = Bytes, Error = Status>,
+{
+    let body = request.into_body().collect().await?.to_bytes();
+    if body.len() < PREFIX {
+        return Err(Status::internal("cardinality violation: received no request message from non-client-streaming RPC"));
+    }
+    if body[0] != 0 {
+        return Err(Status::unimplemented("grpc: Decompressor is not installed for the request's grpc-encoding"));
+    }
+    let length = u32::from_be_bytes([body[1], body[2], body[3], body[4]]) as usize;
+    if body.len() != PREFIX + length {
+        return Err(Status::internal("cardinality violation: expected <EOF> for non-client-streaming RPCs"));
+    }
+    M::decode(&body[PREFIX..])
+        .map_err(|error| Status::internal(format!("grpc: error unmarshalling request: {error}")))
+}
+
+/// The prefix of a message of `len` bytes.
+pub fn prefix(len: u64) -> Result<[u8; PREFIX], Status> {
+    if len > MESSAGE_MAX {
+        return Err(Status::resource_exhausted(format!(
+            "trying to send message larger than max ({len} vs. {MESSAGE_MAX})"
+        )));
+    }
+    let [a, b, c, d] = (len as u32).to_be_bytes();
+    Ok([0, a, b, c, d])
+}
+
+/// Where the bytes of a message come from, piece by piece, as the client takes them.
+pub trait Pieces: Send + Unpin + 'static {
+    /// The next bytes; `None` at the end. An error ends the stream, which the client sees as a broken message.
+    fn next(&mut self) -> Option<Result<Bytes, Status>>;
+}
+
+/// A response whose one message comes in pieces.
+pub fn response(pieces: impl Pieces) -> Response<Body> {
+    let mut response = Response::new(Body::new(PieceBody { pieces: Some(pieces) }));
+    let headers = response.headers_mut();
+    headers.insert(http::header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+    response
+}
+
+struct PieceBody<P> {
+    pieces: Option<P>,
+}
+
+impl<P: Pieces> HttpBody for PieceBody<P> {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        let Some(pieces) = &mut self.pieces else { return Poll::Ready(None) };
+        match pieces.next() {
+            Some(Ok(bytes)) => Poll::Ready(Some(Ok(Frame::data(bytes)))),
+            Some(Err(status)) => {
+                self.pieces = None;
+                Poll::Ready(Some(Ok(Frame::trailers(trailers(&status)))))
+            }
+            None => {
+                self.pieces = None;
+                let mut ok = HeaderMap::with_capacity(1);
+                ok.insert("grpc-status", HeaderValue::from_static("0"));
+                Poll::Ready(Some(Ok(Frame::trailers(ok))))
+            }
+        }
+    }
+}
+
+fn trailers(status: &Status) -> HeaderMap {
+    let mut trailers = HeaderMap::new();
+    if status.add_header(&mut trailers).is_err() {
+        trailers.insert("grpc-status", HeaderValue::from(tonic::Code::Internal as i32));
+    }
+    trailers
+}

@@ -1,0 +1,108 @@
+//! A request body that refuses gRPC messages above a limit with the error that etcd's clients know (contract G-5),
+//! as soon as the length is known and before the message is read.
+
+use bytes::{Buf, Bytes};
+use http_body::{Body, Frame, SizeHint};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use tonic::Status;
+
+/// Compression flag and length in front of each message.
+const PREFIX: usize = 5;
+
+/// See the module.
+pub struct Limited<B> {
+    body: B,
+    limit: usize,
+    prefix: [u8; PREFIX],
+    prefix_len: usize,
+    /// Bytes of the present message still to come.
+    rest: usize,
+}
+
+impl<B> Limited<B> {
+    /// Limits the messages in `body` to `limit` bytes each.
+    pub fn new(body: B, limit: usize) -> Limited<B> {
+        Limited { body, limit, prefix: [0; PREFIX], prefix_len: 0, rest: 0 }
+    }
+
+    /// Follows the framing through `data`.
+    fn check(&mut self, mut data: &[u8]) -> Result<(), Status> {
+        while !data.is_empty() {
+            if self.rest > 0 {
+                let step = self.rest.min(data.len());
+                self.rest -= step;
+                data.advance(step);
+                continue;
+            }
+            let step = (PREFIX - self.prefix_len).min(data.len());
+            self.prefix[self.prefix_len..self.prefix_len + step].copy_from_slice(&data[..step]);
+            self.prefix_len += step;
+            data.advance(step);
+            if self.prefix_len == PREFIX {
+                self.prefix_len = 0;
+                let [_, a, b, c, d] = self.prefix;
+                self.rest = u32::from_be_bytes([a, b, c, d]) as usize;
+                if self.rest > self.limit {
+                    return Err(Status::resource_exhausted(format!(
+                        "grpc: received message larger than max ({} vs. {})",
+                        self.rest, self.limit
+                    )));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl<B> Body for Limited<B>
+where
+    B: Body<Data = Bytes> + Unpin,
+    B::Error: std::error::Error + Send + Sync + 'static,
+{
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        match Pin::new(&mut self.body).poll_frame(context) {
+            Poll::Ready(Some(Ok(frame))) => {
+                let checked = frame.data_ref().map_or(Ok(()), |data| self.check(data));
+                Poll::Ready(Some(checked.map(|()| frame)))
+            }
+            // The client is gone or broke the protocol: nobody reads this status.
+            Poll::Ready(Some(Err(error))) => Poll::Ready(Some(Err(Status::cancelled(error.to_string())))),
+            Poll::Ready(None) => Poll::Ready(None),
+            Poll::Pending => Poll::Pending,
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn g5_the_limit_holds_for_each_message_however_the_bytes_arrive() {
+        let message = |len: usize| [&[0][..], &(len as u32).to_be_bytes(), &vec![7; len]].concat();
+        let stream = [message(10), message(0), message(10)].concat();
+        for step in 1..stream.len() {
+            let mut limited = Limited::new((), 10);
+            assert!(stream.chunks(step).all(|chunk| limited.check(chunk).is_ok()));
+        }
+        let mut limited = Limited::new((), 9);
+        let error = limited.check(&stream).unwrap_err();
+        assert_eq!(error.message(), "grpc: received message larger than max (10 vs. 9)");
+        assert_eq!(error.code(), tonic::Code::ResourceExhausted);
+    }
+}

@@ -1,0 +1,8 @@
+//! Protocol adapters: thin translations between a wire protocol and the engine's vocabulary.
+//!
+//! An adapter is a folder that speaks one protocol. It may use `engine`, `types`, `config` and `pb`, nothing below them.
+//! To add one: its `.proto` files, its folder, one entry in [`grpc::Front`].
+
+pub mod etcd;
+pub mod grpc;
+pub mod listen;

@@ -1,0 +1,85 @@
+//! The keeper of lease deadlines: the pure lessor, a lock, and the clock.
+
+use super::apply::LeaseChange;
+use crate::lease::lessor::{Lessor, Renewal};
+use crate::lease::table::Leases;
+use crate::types::LeaseId;
+use parking_lot::Mutex;
+use std::time::{Duration, Instant};
+
+/// See the module.
+pub struct LeaseKeeper {
+    lessor: Mutex<Lessor>,
+    started: Instant,
+}
+
+impl LeaseKeeper {
+    /// Knows the leases of the replicated table; decides nothing until promoted.
+    pub fn new(leases: &Leases, ttl_min_secs: i64) -> LeaseKeeper {
+        let mut lessor = Lessor::new(ttl_min_secs);
+        for (id, lease) in leases {
+            lessor.restore(*id, lease.ttl_secs, lease.remaining_secs, 0);
+        }
+        LeaseKeeper { lessor: Mutex::new(lessor), started: Instant::now() }
+    }
+
+    fn now_ms(&self) -> u64 {
+        self.started.elapsed().as_millis() as u64
+    }
+
+    /// Takes in what was applied.
+    pub fn learn(&self, changes: &[LeaseChange]) {
+        if changes.is_empty() {
+            return;
+        }
+        let now_ms = self.now_ms();
+        let mut lessor = self.lessor.lock();
+        for change in changes {
+            match *change {
+                LeaseChange::Granted(id, ttl_secs) => lessor.grant(id, ttl_secs, now_ms),
+                LeaseChange::Revoked(id) => {
+                    lessor.revoke(id);
+                }
+                LeaseChange::Checkpointed(id, remaining_secs) => lessor.checkpointed(id, remaining_secs),
+            }
+        }
+    }
+
+    /// This member leads now: it decides, after giving everyone `extend` more.
+    pub fn promote(&self, extend: Duration) {
+        self.lessor.lock().promote(self.now_ms(), extend.as_millis() as u64);
+    }
+
+    /// Renews a lease.
+    pub fn renew(&self, id: LeaseId) -> Renewal {
+        self.lessor.lock().renew(id, self.now_ms())
+    }
+
+    /// Milliseconds left and seconds granted.
+    pub fn remaining(&self, id: LeaseId) -> Option<(u64, i64)> {
+        self.lessor.lock().remaining(id, self.now_ms())
+    }
+
+    /// Leases whose time is up.
+    pub fn expired(&self, limit: usize) -> Vec<LeaseId> {
+        self.lessor.lock().expired(self.now_ms(), limit)
+    }
+
+    /// Leases whose remaining TTL should be recorded.
+    pub fn due_checkpoints(&self, limit: usize) -> Vec<(LeaseId, i64)> {
+        self.lessor.lock().due_checkpoints(self.now_ms(), limit)
+    }
+
+    /// What every lease has left, for a last checkpoint before a clean stop.
+    pub fn all_remaining(&self) -> Vec<(LeaseId, i64)> {
+        let now_ms = self.now_ms();
+        let lessor = self.lessor.lock();
+        let left = |id| lessor.remaining(id, now_ms).map_or(0, |(ms, _)| ms.div_ceil(1000) as i64);
+        lessor.leases().into_iter().map(|id| (id, left(id))).filter(|(_, secs)| *secs > 0).collect()
+    }
+
+    /// All leases, the first to expire first.
+    pub fn leases(&self) -> Vec<LeaseId> {
+        self.lessor.lock().leases()
+    }
+}

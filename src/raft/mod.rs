@@ -1,0 +1,46 @@
+//! Consensus by openraft, behind [`Node`]. The only code that imports openraft; its types do not leave this module.
+//!
+//! We rely on: one leader a term (standard Raft leader ids), votes and entries in one ordered, synced stream (`wal`), an
+//! apply path that answers each proposal (thesis §3, §6.4). We keep out of: openraft's snapshot and purge policies. A snapshot *is* the state
+//! environment at its last flush, and the log is purged only below that, with a wide margin, because openraft panics when a
+//! purge overtakes queued work (openraft #2116). A fatal error of openraft ends the process: a restart takes a moment.
+
+mod codec;
+mod log_store;
+mod network;
+mod node;
+mod state_machine;
+pub mod wal;
+
+pub use node::{Node, Options, Started};
+
+use crate::engine::command::Applied;
+use crate::engine::entry::Entry;
+use serde::{Deserialize, Serialize};
+
+/// What the membership says of a node.
+#[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Peer {
+    /// Name, as `--name` gave it at bootstrap.
+    pub name: String,
+    /// Where it is reached.
+    pub urls: Vec<String>,
+}
+
+openraft::declare_raft_types!(
+    /// The types that openraft is instantiated with.
+    pub(crate) Types:
+        D = Entry,
+        R = Applied,
+        NodeId = u64,
+        Node = Peer,
+        LeaderId = openraft::impls::leader_id_std::LeaderId<u64, u64>,
+        AsyncRuntime = openraft::impls::TokioRuntime,
+);
+
+type LogId = openraft::alias::LogIdOf<Types>;
+type Vote = openraft::alias::VoteOf<Types>;
+type LogEntry = openraft::alias::EntryOf<Types>;
+type Payload = openraft::alias::PayloadOf<Types>;
+type Membership = openraft::Membership<u64, Peer>;
+type StoredMembership = openraft::alias::StoredMembershipOf<Types>;

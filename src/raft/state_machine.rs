@@ -1,0 +1,131 @@
+//! Hands committed entries to the applier and its answers back. No logic of its own.
+
+use super::{LogId, Membership, Payload, StoredMembership, Types, codec};
+use crate::engine::apply::{Applier, Effects, LogPosition};
+use crate::engine::command::{Applied, Outcome};
+use crate::mvcc::{self, Store};
+use futures_util::{Stream, StreamExt};
+use openraft::storage::{EntryResponder, RaftStateMachine};
+use openraft::{RaftSnapshotBuilder, SnapshotMeta};
+use parking_lot::Mutex;
+use std::io;
+use std::sync::Arc;
+
+type Snapshot = openraft::alias::SnapshotOf<Types, Arc<Store>>;
+type Meta = openraft::alias::SnapshotMetaOf<Types>;
+
+/// Entries applied under one lock, and told about at once.
+const BATCH_MAX: usize = 1024;
+
+/// What is told of each applied batch, once it can be read and before it is answered.
+pub type OnApplied = Box<dyn Fn(Effects) + Send + Sync>;
+
+/// See the module.
+pub struct StateMachine {
+    applier: Arc<Mutex<Applier>>,
+    store: Arc<Store>,
+    on_applied: Arc<OnApplied>,
+}
+
+impl StateMachine {
+    pub fn new(applier: Arc<Mutex<Applier>>, store: Arc<Store>, on_applied: OnApplied) -> StateMachine {
+        StateMachine { applier, store, on_applied: Arc::new(on_applied) }
+    }
+
+    fn apply_batch(&self, batch: &mut Vec<EntryResponder<Types>>) -> io::Result<()> {
+        let mut answers = Vec::with_capacity(batch.len());
+        let effects = {
+            let mut applier = self.applier.lock();
+            for (entry, responder) in batch.drain(..) {
+                let applied = apply(&mut applier, entry.log_id, &entry.payload).map_err(io::Error::other)?;
+                answers.extend(responder.map(|r| (r, applied)));
+            }
+            applier.take_effects()
+        };
+        (self.on_applied)(effects);
+        for (responder, applied) in answers {
+            responder.send(applied);
+        }
+        Ok(())
+    }
+}
+
+fn apply(applier: &mut Applier, log_id: LogId, payload: &Payload) -> mvcc::Result<Applied> {
+    let position = LogPosition { term: log_id.leader_id.term, index: log_id.index };
+    match payload {
+        Payload::Normal(entry) => applier.apply(position, entry),
+        Payload::Blank => {
+            applier.skip(position);
+            Ok(Ok(Outcome::Done { revision: 0 }))
+        }
+        Payload::Membership(membership) => {
+            applier.set_membership(position, store_form(log_id, membership));
+            Ok(Ok(Outcome::Done { revision: 0 }))
+        }
+    }
+}
+
+fn store_form(log_id: LogId, membership: &Membership) -> Vec<u8> {
+    codec::encode_membership(&StoredMembership::new(Some(log_id), membership.clone()))
+}
+
+impl RaftStateMachine<Types> for StateMachine {
+    type SnapshotData = Arc<Store>;
+    type SnapshotBuilder = Builder;
+
+    async fn applied_state(&mut self) -> Result<(Option<LogId>, StoredMembership), io::Error> {
+        let applier = self.applier.lock();
+        let applied = applier.applied().map(|p| codec::log_id(p.term, p.index));
+        Ok((applied, codec::decode_membership(applier.membership())?))
+    }
+
+    async fn apply<S>(&mut self, mut entries: S) -> Result<(), io::Error>
+    where
+        S: Stream<Item = Result<EntryResponder<Types>, io::Error>> + Unpin + Send,
+    {
+        let mut batch = Vec::new();
+        while let Some(entry) = entries.next().await {
+            batch.push(entry?);
+            if batch.len() == BATCH_MAX {
+                self.apply_batch(&mut batch)?;
+            }
+        }
+        self.apply_batch(&mut batch)
+    }
+
+    async fn get_snapshot_builder(&mut self) -> Builder {
+        Builder { store: Arc::clone(&self.store) }
+    }
+
+    async fn install_snapshot(&mut self, _meta: &Meta, _snapshot: Arc<Store>) -> Result<(), io::Error> {
+        Err(io::Error::new(io::ErrorKind::Unsupported, "a cluster of one member receives no snapshots"))
+    }
+
+    async fn get_current_snapshot(&mut self) -> Result<Option<Snapshot>, io::Error> {
+        flushed(&self.store)
+    }
+}
+
+/// Builds a snapshot: the last flush already is one, so there is nothing to write.
+pub struct Builder {
+    store: Arc<Store>,
+}
+
+impl RaftSnapshotBuilder<Types> for Builder {
+    type SnapshotData = Arc<Store>;
+
+    async fn build_snapshot(&mut self) -> Result<Snapshot, io::Error> {
+        flushed(&self.store)?.ok_or_else(|| io::Error::other("nothing has been flushed yet"))
+    }
+}
+
+/// The state of the last flush as a snapshot.
+fn flushed(store: &Arc<Store>) -> io::Result<Option<Snapshot>> {
+    let found = Applier::flushed(store).map_err(io::Error::other)?;
+    let Some((position, membership)) = found else { return Ok(None) };
+    let meta = SnapshotMeta {
+        last_log_id: Some(codec::log_id(position.term, position.index)),
+        last_membership: codec::decode_membership(&membership)?,
+    };
+    Ok(Some(Snapshot { meta, snapshot: Arc::clone(store) }))
+}
