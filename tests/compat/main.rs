@@ -1,0 +1,9 @@
+//! Black-box compatibility tests: one running server, the wire protocol, nothing of kvist inside.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod watch;
+mod watch_client;
+mod watch_order;
+mod watch_progress;
