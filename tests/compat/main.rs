@@ -3,7 +3,11 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod lease;
+mod lease_expiry;
 mod watch;
 mod watch_client;
 mod watch_order;
 mod watch_progress;
+mod watch_resume;
+mod watch_slow;
