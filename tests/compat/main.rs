@@ -3,8 +3,14 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod etcdctl;
+mod health;
 mod lease;
 mod lease_expiry;
+mod maintenance;
+mod quota;
+mod robustness;
+mod robustness_grpc;
 mod watch;
 mod watch_client;
 mod watch_order;

@@ -3,7 +3,7 @@
 //! Nothing here retries or reconnects: what the server sends is what a test sees. Every wait has a deadline.
 
 use std::future::Future;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use kvist::pb::etcdserverpb as pb;
 use kvist::pb::mvccpb::{Event, KeyValue, event::EventType};
@@ -297,4 +297,13 @@ pub fn rss_anon_bytes(server: &Server) -> u64 {
     let line = status.lines().find(|l| l.starts_with("RssAnon:")).expect("RssAnon line");
     let kib = line.split_whitespace().nth(1).and_then(|n| n.parse::<u64>().ok()).expect("a number of KiB");
     kib * 1024
+}
+
+/// Polls until `condition` holds; panics with `what` when the reply timeout has passed.
+pub async fn poll(what: &str, mut condition: impl AsyncFnMut() -> bool) {
+    let deadline = Instant::now() + REPLY_TIMEOUT;
+    while !condition().await {
+        assert!(Instant::now() < deadline, "gave up waiting for {what}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
 }
