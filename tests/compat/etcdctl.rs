@@ -94,7 +94,9 @@ fn etcdctl_put() {
         let lease = grant(&ctl, 100);
         ctl.prints(&["put", "a", "3", &format!("--lease={lease}")], &["OK"]);
         ctl.prints(&["put", "a", "--ignore-value"], &["OK"]);
-        assert!(!ctl.run(&["get", "a", "-w", "fields"]).contains(&format!("\"Lease\" : {}", decimal(&lease))));
+        assert!(
+            !ctl.run(&["get", "a", "-w", "fields"]).contains(&format!("\"Lease\" : {}", decimal(&lease)))
+        );
         ctl.prints(&["put", "a", "3", &format!("--lease={lease}")], &["OK"]);
         ctl.prints(&["put", "a", "4", "--ignore-lease"], &["OK"]);
         let fields = ctl.run(&["get", "a", "-w", "fields"]);
@@ -132,7 +134,10 @@ fn etcdctl_get() {
         ctl.prints(&["get", "k1", "--consistency=s"], &["k1", "c"]);
         assert_eq!(ctl.run(&["get", "k1", "--hex"]), "\\x6b\\x31\n\\x63");
         let json = ctl.run(&["get", "k1", "-w", "json"]);
-        assert!(json.contains("\"kvs\":[{\"key\":\"azE=\",\"create_revision\":2,\"mod_revision\":2"), "{json}");
+        assert!(
+            json.contains("\"kvs\":[{\"key\":\"azE=\",\"create_revision\":2,\"mod_revision\":2"),
+            "{json}"
+        );
         assert!(ctl.fail(&["get", "k1", "--rev=99"]).contains("required revision is a future revision"));
     });
 }

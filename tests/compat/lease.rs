@@ -135,7 +135,10 @@ async fn l_6_time_to_live() {
     clients.put_leased("b", "", lease).await;
     clients.put_leased("a", "", lease).await;
     let known = clients.time_to_live(lease, true).await;
-    assert_eq!((known.id, known.granted_ttl, keys(&known)), (lease, 60, vec!["a".to_owned(), "b".to_owned()]));
+    assert_eq!(
+        (known.id, known.granted_ttl, keys(&known)),
+        (lease, 60, vec!["a".to_owned(), "b".to_owned()])
+    );
     assert!((55..60).contains(&known.ttl), "the remaining seconds are rounded down: {}", known.ttl);
     assert_header(known.header.as_ref(), 3);
     assert!(clients.time_to_live(lease, false).await.keys.is_empty());

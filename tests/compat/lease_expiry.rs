@@ -25,7 +25,9 @@ async fn l_8_expiry_is_never_early_and_soon() {
         before_grant.insert(ttl, Instant::now());
         clients.try_grant(ttl, ttl).await.expect("grant");
         after_grant.insert(ttl, Instant::now());
-        clients.txn(vec![put_leased_op(format!("k{ttl}b"), "", ttl), put_leased_op(format!("k{ttl}a"), "", ttl)]).await;
+        clients
+            .txn(vec![put_leased_op(format!("k{ttl}b"), "", ttl), put_leased_op(format!("k{ttl}a"), "", ttl)])
+            .await;
     }
     stream.events(6).await;
 
@@ -99,7 +101,9 @@ async fn l_8_ten_thousand_leases_expire() {
                     for id in chunk {
                         clients.try_grant(TTL, *id).await.expect("grant");
                     }
-                    clients.txn(chunk.iter().map(|id| put_leased_op(format!("k{id}"), "", *id)).collect()).await;
+                    clients
+                        .txn(chunk.iter().map(|id| put_leased_op(format!("k{id}"), "", *id)).collect())
+                        .await;
                 }
             })
         })

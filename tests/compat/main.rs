@@ -4,6 +4,7 @@
 mod support;
 
 mod etcdctl;
+mod etcdctl_watch;
 mod health;
 mod lease;
 mod lease_expiry;

@@ -22,7 +22,12 @@ fn assert_header(header: Option<&pb::ResponseHeader>, revision: i64) {
 }
 
 impl Clients {
-    pub async fn alarm(&self, action: AlarmAction, member_id: u64, alarm: pb::AlarmType) -> pb::AlarmResponse {
+    pub async fn alarm(
+        &self,
+        action: AlarmAction,
+        member_id: u64,
+        alarm: pb::AlarmType,
+    ) -> pb::AlarmResponse {
         let request = pb::AlarmRequest { action: action as i32, member_id, alarm: alarm as i32 };
         self.maintenance.clone().alarm(request).await.expect("alarm").into_inner()
     }
@@ -57,8 +62,13 @@ async fn x_2_status_fields() {
     let header = after.header.as_ref().expect("header");
     assert_eq!((after.leader, after.raft_term), (header.member_id, header.raft_term));
     assert!(after.raft_index >= before.raft_index + 50, "{before:?} {after:?}");
-    assert!(after.raft_applied_index <= after.raft_index && after.raft_applied_index >= before.raft_index + 50);
-    assert!(after.db_size > 0 && after.db_size_in_use > 0 && after.db_size_in_use <= after.db_size, "{after:?}");
+    assert!(
+        after.raft_applied_index <= after.raft_index && after.raft_applied_index >= before.raft_index + 50
+    );
+    assert!(
+        after.db_size > 0 && after.db_size_in_use > 0 && after.db_size_in_use <= after.db_size,
+        "{after:?}"
+    );
     assert_eq!((after.db_size_quota, after.storage_version.as_str()), (2_147_483_648, "3.7.0"));
     let downgrade = after.downgrade_info.as_ref().expect("downgrade info");
     assert!(!downgrade.enabled && downgrade.target_version.is_empty());
@@ -100,13 +110,20 @@ async fn x_3_alarms() {
     let empty = clients.alarm(AlarmAction::Get, 0, None).await;
     assert_header(empty.header.as_ref(), 1);
     assert!(empty.alarms.is_empty());
-    assert!(clients.alarm(AlarmAction::Activate, me, None).await.alarms.is_empty(), "ACTIVATE NONE does nothing");
+    assert!(
+        clients.alarm(AlarmAction::Activate, me, None).await.alarms.is_empty(),
+        "ACTIVATE NONE does nothing"
+    );
     assert!(clients.alarm(AlarmAction::Get, 0, None).await.alarms.is_empty());
     assert!(clients.alarm(AlarmAction::Deactivate, me, Nospace).await.alarms.is_empty());
 
     let nospace = (me, Nospace as i32);
     assert_eq!(listed(&clients.alarm(AlarmAction::Activate, me, Nospace).await), [nospace]);
-    assert_eq!(listed(&clients.alarm(AlarmAction::Activate, me, Nospace).await), [nospace], "twice is the same");
+    assert_eq!(
+        listed(&clients.alarm(AlarmAction::Activate, me, Nospace).await),
+        [nospace],
+        "twice is the same"
+    );
     let foreign = (42, Nospace as i32);
     assert_eq!(listed(&clients.alarm(AlarmAction::Activate, 42, Nospace).await), [foreign], "any member id");
     assert_eq!(clients.alarm(AlarmAction::Get, 0, None).await.alarms.len(), 2);
@@ -187,7 +204,8 @@ async fn x_5_defragment_under_load() {
     });
     let before = clients.status().await.db_size;
     for _ in 0..3 {
-        let response = clients.maintenance.clone().defragment(pb::DefragmentRequest {}).await.expect("defragment");
+        let response =
+            clients.maintenance.clone().defragment(pb::DefragmentRequest {}).await.expect("defragment");
         assert_eq!(response.into_inner().header, None);
     }
     let after = clients.status().await.db_size;
@@ -299,7 +317,10 @@ async fn x_7_hash_kv() {
         }
         let current = clients.hash_kv(0).await.expect("hash");
         let bound = current.compact_revision;
-        assert_eq!((current.hash, current.hash_revision, bound), (expected_hash(&history, 8, bound), 8, compacted));
+        assert_eq!(
+            (current.hash, current.hash_revision, bound),
+            (expected_hash(&history, 8, bound), 8, compacted)
+        );
         if compacted == 5 {
             tokio::task::block_in_place(|| {
                 server.kill();

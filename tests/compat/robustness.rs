@@ -136,25 +136,25 @@ async fn robust_http_2_frames() {
         let headers = call_headers("/etcdserverpb.KV/Range");
         let open = honest(1, 4, 1, &headers);
         let cases = [
-            frame(0x00ff_ffff, 0, 0, 1, &[0; 4096]),                      // DATA of 16 MiB on an idle stream
+            frame(0x00ff_ffff, 0, 0, 1, &[0; 4096]), // DATA of 16 MiB on an idle stream
             [open.clone(), frame(0x00ff_ffff, 0, 0, 1, &[0; 4096])].concat(), // and on an open one
-            [open.clone(), honest(0, 1, 1, &[0, 0, 0])].concat(),         // half a gRPC prefix, then the end
+            [open.clone(), honest(0, 1, 1, &[0, 0, 0])].concat(), // half a gRPC prefix, then the end
             [open.clone(), honest(0, 1, 1, &[0, 0, 0, 0, 200, 1, 2])].concat(), // half a message, then the end
             [open.clone(), honest(0, 0, 1, &[0, 0xff, 0xff, 0xff, 0xff, 1])].concat(), // 4 GiB announced
             [open.clone(), honest(3, 0, 1, &[0, 0, 0, 8]), honest(0, 1, 1, &[0; 5])].concat(), // DATA after reset
-            [open.clone(), open.clone()].concat(),                        // HEADERS twice
-            honest(1, 4, 1, &[0xff; 2000]),                               // no HPACK
-            [honest(1, 0, 1, &headers), honest(0, 0, 1, &[])].concat(),   // DATA where CONTINUATION must be
+            [open.clone(), open.clone()].concat(), // HEADERS twice
+            honest(1, 4, 1, &[0xff; 2000]),        // no HPACK
+            [honest(1, 0, 1, &headers), honest(0, 0, 1, &[])].concat(), // DATA where CONTINUATION must be
             honest(9, 0, 1, &[7; 16]).repeat(2000), // CONTINUATION without HEADERS
             [honest(1, 0, 1, &headers), honest(9, 0, 1, &[0x40, 1, b'a', 1, b'b']).repeat(20_000)].concat(), // CONTINUATION without end
-            honest(4, 0, 0, &[0; 5]),                                     // SETTINGS of a wrong size
-            honest(8, 0, 0, &0x7fff_ffff_u32.to_be_bytes()).repeat(3),    // window overflow
-            honest(6, 0, 0, &[0; 8]).repeat(5000),   // PING flood
-            honest(4, 0, 0, &[]).repeat(5000),       // SETTINGS flood
-            honest(77, 0xff, 9, &[1, 2, 3]),                              // unknown kind
-            honest(1, 4, 2, &headers),                                    // even stream id
-            honest(5, 4, 1, &headers),                                    // PUSH_PROMISE from a client
-            honest(7, 0, 0, &[0xff; 8]),                                  // GOAWAY
+            honest(4, 0, 0, &[0; 5]), // SETTINGS of a wrong size
+            honest(8, 0, 0, &0x7fff_ffff_u32.to_be_bytes()).repeat(3), // window overflow
+            honest(6, 0, 0, &[0; 8]).repeat(5000), // PING flood
+            honest(4, 0, 0, &[]).repeat(5000), // SETTINGS flood
+            honest(77, 0xff, 9, &[1, 2, 3]), // unknown kind
+            honest(1, 4, 2, &headers), // even stream id
+            honest(5, 4, 1, &headers), // PUSH_PROMISE from a client
+            honest(7, 0, 0, &[0xff; 8]), // GOAWAY
         ];
         for case in cases {
             throw(server, &[PREFACE, &honest(4, 0, 0, &[]), &case].concat());

@@ -16,7 +16,9 @@ use tower_service::Service;
 
 use crate::robustness::GROWTH_MAX;
 use crate::support::Server;
-use crate::watch_client::{Clients, REPLY_TIMEOUT, delete_request, put_op, put_request, rss_anon_bytes, watch_key};
+use crate::watch_client::{
+    Clients, REPLY_TIMEOUT, delete_request, put_op, put_request, rss_anon_bytes, watch_key,
+};
 
 const UNARY: [&str; 12] = [
     "/etcdserverpb.KV/Range",
@@ -99,7 +101,10 @@ async fn robust_invalid_protobuf() {
         }
     }
     let not_utf8 = whole(&[0x0a, 2, 0xff, 0xfe]); // peerURLs is a string
-    assert_eq!(post(&clients.channel, "/etcdserverpb.Cluster/MemberAdd", not_utf8).await, Some(Code::Internal));
+    assert_eq!(
+        post(&clients.channel, "/etcdserverpb.Cluster/MemberAdd", not_utf8).await,
+        Some(Code::Internal)
+    );
     assert_serving(&server, &clients, memory).await;
 }
 
@@ -189,7 +194,10 @@ async fn robust_mutated_requests() {
         ("/etcdserverpb.KV/Txn", txn.encode_to_vec()),
         ("/etcdserverpb.KV/Compact", pb::CompactionRequest { revision: 2, physical: false }.encode_to_vec()),
         ("/etcdserverpb.Lease/LeaseGrant", pb::LeaseGrantRequest { ttl: 60, id: 9 }.encode_to_vec()),
-        ("/etcdserverpb.Lease/LeaseTimeToLive", pb::LeaseTimeToLiveRequest { id: 9, keys: true }.encode_to_vec()),
+        (
+            "/etcdserverpb.Lease/LeaseTimeToLive",
+            pb::LeaseTimeToLiveRequest { id: 9, keys: true }.encode_to_vec(),
+        ),
         ("/etcdserverpb.Maintenance/HashKV", pb::HashKvRequest { revision: 3 }.encode_to_vec()),
     ];
     let mut random = StdRng::seed_from_u64(11);

@@ -223,7 +223,8 @@ async fn w_10_previous_pairs() {
     for stream in [&mut live, &mut replay] {
         let events = stream.events(4).await;
         let previous: Vec<_> = events.iter().map(|e| e.prev_kv.as_ref()).collect();
-        let previous: Vec<_> = previous.iter().map(|p| p.map(|kv| (kv.mod_revision, text(&kv.value)))).collect();
+        let previous: Vec<_> =
+            previous.iter().map(|p| p.map(|kv| (kv.mod_revision, text(&kv.value)))).collect();
         assert_eq!(previous, expect.map(|p| p.map(|(revision, value)| (revision, value.to_owned()))));
         let deleted = events[2].prev_kv.as_ref().expect("prev_kv of a delete");
         assert_eq!((deleted.create_revision, deleted.version), (2, 2));
@@ -279,7 +280,9 @@ async fn w_12_filters() {
     assert_eq!(seen, [vec![delete.clone()], vec![put.clone()], vec![], vec![put, delete]]);
 
     let mut replay = clients.watch_stream();
-    replay.create(pb::WatchCreateRequest { filters: vec![no_put], start_revision: 1, ..watch_key("a") }).await;
+    replay
+        .create(pb::WatchCreateRequest { filters: vec![no_put], start_revision: 1, ..watch_key("a") })
+        .await;
     assert_eq!(replay.briefs(1).await, ["delete a@3"]);
 }
 

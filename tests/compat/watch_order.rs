@@ -9,12 +9,17 @@ use crate::support::Server;
 use crate::watch_client::{Clients, WatchStream, put_op, watch_key, watch_range};
 
 /// Reads responses of one watcher until `last` is reached; checks W-13 and W-14 and returns keys by revision.
-async fn read_whole_revisions(stream: &mut WatchStream, first: i64, last: i64) -> BTreeMap<i64, Vec<Vec<u8>>> {
+async fn read_whole_revisions(
+    stream: &mut WatchStream,
+    first: i64,
+    last: i64,
+) -> BTreeMap<i64, Vec<Vec<u8>>> {
     let mut revisions: BTreeMap<i64, Vec<Vec<u8>>> = BTreeMap::new();
     let mut next = first;
     while next <= last {
         let response = stream.next().await;
-        let in_response: BTreeSet<i64> = response.events.iter().map(|e| e.kv.as_ref().expect("kv").mod_revision).collect();
+        let in_response: BTreeSet<i64> =
+            response.events.iter().map(|e| e.kv.as_ref().expect("kv").mod_revision).collect();
         assert!(in_response.len() <= 1000, "more than 1000 revisions in a response");
         for revision in &in_response {
             assert_eq!(*revision, next, "a gap, a repeat or a split revision");
@@ -65,7 +70,10 @@ async fn w_13_w_14_concurrent_transactions_arrive_whole_and_in_order() {
         assert_eq!(*keys, ordered, "the five keys of one transaction in the order of its operations");
     }
     for stream in &mut replays {
-        assert!(read_whole_revisions(stream, 2, last).await == expected, "a replay differs from the live watch");
+        assert!(
+            read_whole_revisions(stream, 2, last).await == expected,
+            "a replay differs from the live watch"
+        );
     }
     let mut acknowledged = Vec::new();
     for writer in writers {

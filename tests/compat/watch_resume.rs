@@ -28,7 +28,8 @@ async fn read_until(
     enough: impl Fn(&[(i64, Vec<u8>)]) -> bool,
 ) {
     while !enough(seen) {
-        let next = tokio::time::timeout(REPLY_TIMEOUT, stream.try_next()).await.expect("a message or the end");
+        let next =
+            tokio::time::timeout(REPLY_TIMEOUT, stream.try_next()).await.expect("a message or the end");
         let Ok(Some(response)) = next else { return };
         for event in response.events {
             let kv = event.kv.expect("kv");
@@ -65,7 +66,8 @@ async fn write_watch_and_break(stop: impl Fn(&mut Server)) {
     }
     let (clients, mut stream) = resume(&server, &seen).await;
     let last = clients.revision().await;
-    read_until(&mut stream, &mut seen, |seen| seen.last().is_some_and(|(revision, _)| *revision >= last)).await;
+    read_until(&mut stream, &mut seen, |seen| seen.last().is_some_and(|(revision, _)| *revision >= last))
+        .await;
 
     let revisions: Vec<i64> = seen.iter().map(|(revision, _)| *revision).collect();
     assert_eq!(revisions, (2..=last).collect::<Vec<_>>(), "every revision once and in order");

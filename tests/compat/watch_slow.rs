@@ -67,7 +67,10 @@ async fn w_20_slow_watchers_lose_nothing_and_cost_little() {
     }
     let written = Instant::now();
     let read = reading.await.expect("the fast watcher reads all");
-    assert!(read.saturating_duration_since(written) < Duration::from_secs(2), "slow watchers delay a fast one");
+    assert!(
+        read.saturating_duration_since(written) < Duration::from_secs(2),
+        "slow watchers delay a fast one"
+    );
     let growth = peak.saturating_sub(base);
     assert!(growth < GROWTH_MAX, "anonymous memory grew by {growth} bytes");
 
@@ -88,8 +91,10 @@ async fn w_20_two_watchers_on_a_slow_stream() {
     let clients = Clients::connect(&server).await;
     let idle = Clients::connect(&server).await;
     let mut stream = idle.watch_stream();
-    let ids =
-        [stream.create(watch_range("k", "l")).await.watch_id, stream.create(watch_range("k", "z")).await.watch_id];
+    let ids = [
+        stream.create(watch_range("k", "l")).await.watch_id,
+        stream.create(watch_range("k", "z")).await.watch_id,
+    ];
     write(&clients, WRITES).await;
     let last = i64::try_from(WRITES).expect("small") + 1;
     let mut next = [2, 2];
