@@ -209,3 +209,21 @@ async fn robust_half_open_connections() {
     })
     .await;
 }
+
+/// Contract 8 (grpc keepalive), trap 25: pings more often than every 5 s end the connection with `too_many_pings`.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn contract_8_too_many_pings() {
+    survives(|server| {
+        let mut stream = connect(server);
+        stream.write_all(&[PREFACE, &honest(4, 0, 0, &[])].concat()).expect("the preface");
+        let mut answers = Vec::new();
+        crate::support::wait_until("too_many_pings", crate::watch_client::REPLY_TIMEOUT, || {
+            let _ = stream.write_all(&honest(6, 0, 0, &[7; 8]));
+            let mut chunk = [0_u8; 4096];
+            let count = stream.read(&mut chunk).unwrap_or(0);
+            answers.extend_from_slice(&chunk[..count]);
+            answers.windows(14).any(|w| w == b"too_many_pings")
+        });
+    })
+    .await;
+}

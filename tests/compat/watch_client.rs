@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 
 use kvist::pb::etcdserverpb as pb;
 use kvist::pb::mvccpb::{Event, KeyValue, event::EventType};
-use pb::cluster_client::ClusterClient;
 use pb::kv_client::KvClient;
 use pb::lease_client::LeaseClient;
 use pb::maintenance_client::MaintenanceClient;
@@ -33,7 +32,6 @@ pub struct Clients {
     pub watch: WatchClient<Channel>,
     pub lease: LeaseClient<Channel>,
     pub maintenance: MaintenanceClient<Channel>,
-    pub cluster: ClusterClient<Channel>,
 }
 
 impl Clients {
@@ -50,7 +48,6 @@ impl Clients {
             watch: WatchClient::new(channel.clone()).max_decoding_message_size(usize::MAX),
             lease: LeaseClient::new(channel.clone()).max_decoding_message_size(usize::MAX),
             maintenance: MaintenanceClient::new(channel.clone()),
-            cluster: ClusterClient::new(channel.clone()),
             channel,
         }
     }
