@@ -4,6 +4,7 @@ pub mod api;
 pub mod config;
 pub mod datadir;
 pub mod engine;
+pub mod identity;
 pub mod lease;
 pub mod limits;
 pub mod logging;

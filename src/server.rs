@@ -1,14 +1,46 @@
-//! The server: sockets, and the life between ready and stopped. Called by `main` and by tests; the caller decides
-//! through the [`Shutdown`] handle what ends it, and holds the data directory meanwhile.
+//! The composition root: storage, engine, consensus, protocols and chores put together, and taken apart in order.
+//! Called by `main` and by tests; the caller decides through [`Shutdown`] when it ends, and holds the data directory.
 
+use crate::api::etcd::{self, Etcd};
+use crate::api::grpc::Front;
+use crate::api::listen::{self, Connections};
 use crate::config::url::join;
-use crate::config::{Config, ListenUrl};
-use crate::limits;
+use crate::config::{AutoCompaction, Config, ListenUrl};
+use crate::engine::apply::{Applier, LogPosition};
+use crate::engine::auto_compact::Schedule;
+use crate::engine::command::{Command, Member};
+use crate::engine::consensus::Consensus;
+use crate::engine::flusher::{self, Flusher};
+use crate::engine::leases::LeaseKeeper;
+use crate::engine::watch::Hub;
+use crate::engine::{Engine, Identity, Limits, Parts, tasks};
+use crate::logging::FATAL;
+use crate::mvcc::Store;
+use crate::raft::{self, Node, Peer, Started};
 use crate::shutdown::Shutdown;
+use crate::storage::Env;
 use crate::version::{ETCD_VERSION, KVIST_VERSION};
+use crate::{identity, limits, mvcc};
+use parking_lot::Mutex;
 use std::io;
 use std::net::SocketAddr;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 use tokio::net::TcpListener;
+use tokio::runtime::{Builder, Handle, Runtime};
+
+/// Bytes of changes in memory that start a flush.
+const MEMTABLE_BYTES_MAX: usize = 32 << 20;
+/// Longest time that a change stays out of LMDB.
+const FLUSH_INTERVAL: Duration = Duration::from_secs(1);
+/// Rows that one step of physical compaction removes, for each revision that `--compaction-batch-limit` allows.
+const COMPACTION_ROWS_FACTOR: usize = 10;
+/// Address space for an unlimited database.
+const QUOTA_UNLIMITED: u64 = 1 << 40;
+/// Rest of `5 s + 2 x election timeout`, etcd's limit for a request (G-8).
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
+/// Answer time of a ping when none is configured.
+const PING_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Why the server could not start or go on.
 #[derive(Debug, thiserror::Error)]
@@ -24,15 +56,74 @@ pub enum Error {
     /// The asynchronous runtime has no threads.
     #[error("cannot start the runtime: {0}")]
     Runtime(#[source] io::Error),
+    /// The state can't be opened.
+    #[error("cannot open the data: {0}")]
+    State(#[from] mvcc::Error),
+    /// The log can't be opened, or consensus can't start.
+    #[error("cannot start consensus: {0}")]
+    Consensus(#[source] io::Error),
+    /// The data directory can't be used.
+    #[error("cannot use the data directory: {0}")]
+    DataDir(#[from] io::Error),
+    /// Consensus failed while running.
+    #[error("consensus failed: {0}")]
+    Failed(String),
+    /// The last requests before the stop failed.
+    #[error("engine: {0}")]
+    Engine(#[from] crate::engine::Error),
 }
 
 /// Serves until `shutdown` is requested.
 pub fn run(config: Config, shutdown: Shutdown) -> Result<(), Error> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Error::Runtime)?;
-    runtime.block_on(serve(&config, &shutdown))
+    let runtime = current_thread().map_err(Error::Runtime)?;
+    let workers = Workers::start(&runtime).map_err(Error::Runtime)?;
+    let result = runtime.block_on(serve(&config, &shutdown, &workers));
+    workers.stop();
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    result
 }
 
-async fn serve(config: &Config, shutdown: &Shutdown) -> Result<(), Error> {
+fn current_thread() -> io::Result<Runtime> {
+    Builder::new_current_thread().enable_all().max_blocking_threads(32).build()
+}
+
+/// A runtime for each core. The first is that of the main thread, where consensus runs, too.
+struct Workers {
+    handles: Vec<Handle>,
+    stop: tokio::sync::watch::Sender<bool>,
+    threads: Vec<std::thread::JoinHandle<()>>,
+}
+
+impl Workers {
+    fn start(main: &Runtime) -> io::Result<Workers> {
+        let (stop, _) = tokio::sync::watch::channel(false);
+        let mut workers = Workers { handles: vec![main.handle().clone()], stop, threads: Vec::new() };
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        for n in 1..cores {
+            let runtime = current_thread()?;
+            workers.handles.push(runtime.handle().clone());
+            let mut stopped = workers.stop.subscribe();
+            let run = move || {
+                // An error means that the sender is gone: a stop as well.
+                let _ = runtime.block_on(stopped.wait_for(|stopped| *stopped));
+                runtime.shutdown_timeout(Duration::from_secs(1));
+            };
+            workers.threads.push(std::thread::Builder::new().name(format!("api-{n}")).spawn(run)?);
+        }
+        Ok(workers)
+    }
+
+    fn stop(self) {
+        self.stop.send_replace(true);
+        for thread in self.threads {
+            if thread.join().is_err() {
+                tracing::error!("an API thread panicked");
+            }
+        }
+    }
+}
+
+async fn serve(config: &Config, shutdown: &Shutdown, workers: &Workers) -> Result<(), Error> {
     tracing::info!(
         "etcd-version" = ETCD_VERSION,
         "kvist-version" = KVIST_VERSION,
@@ -46,14 +137,212 @@ async fn serve(config: &Config, shutdown: &Shutdown) -> Result<(), Error> {
     let _peer = bind(&config.listen.peer).await?;
     let clients = bind(&config.listen.client).await?;
     let _metrics = bind(&config.listen.metrics).await?;
-    for (_, address) in &clients {
+    let mut member = start(config).await?;
+    let chores = spawn_chores(config, &member.engine, shutdown);
+    let connections = serve_clients(config, clients, &member.engine, workers, shutdown);
+    notify_service_manager();
+    let result = tokio::select! {
+        () = shutdown.requested() => Ok(()),
+        reason = &mut member.failed => Err(Error::Failed(reason.unwrap_or_else(|_| "it stopped".into()))),
+    };
+    if let Err(error) = &result {
+        tracing::error!(target: FATAL, %error, "this member can't go on");
+        return result; // nothing is lost: the log has it all
+    }
+    let left = connections.drained(config.shutdown_grace_period).await;
+    if left > 0 {
+        tracing::info!(connections = left, "cutting off connections that did not end in time");
+    }
+    for chore in chores {
+        chore.abort();
+    }
+    member.stop().await?;
+    tracing::info!(name = %config.name, "closed etcd server");
+    Ok(())
+}
+
+/// A started member without its doors.
+struct Running {
+    engine: Engine,
+    node: Arc<Node>,
+    hub: Hub,
+    flusher: Flusher,
+    failed: tokio::sync::oneshot::Receiver<String>,
+}
+
+impl Running {
+    async fn stop(self) -> Result<(), Error> {
+        if let Err(error) = tasks::checkpoint_all_leases(&self.engine).await {
+            tracing::warn!(%error, "could not record what leases had left; they start anew");
+        }
+        self.node.stop().await;
+        let (hub, flusher) = (self.hub, self.flusher);
+        let stopped = tokio::task::spawn_blocking(move || {
+            hub.stop();
+            flusher.stop();
+        });
+        stopped.await.map_err(|e| Error::Failed(e.to_string()))
+    }
+}
+
+async fn start(config: &Config) -> Result<Running, Error> {
+    let member_dir = config.member_dir();
+    let identity = identity::load_or_create(&member_dir, || Identity {
+        cluster: config.cluster.cluster_id(),
+        member: config.cluster.member_id(),
+    })?;
+    let quota = config.storage.quota_bytes;
+    let env = Env::open(&mvcc::defrag::current_dir(&member_dir)?, quota.unwrap_or(QUOTA_UNLIMITED))
+        .map_err(mvcc::Error::from)?;
+    let store = Arc::new(Store::open(env)?);
+    let applier = Arc::new(Mutex::new(Applier::load(Arc::clone(&store))?));
+    let election_timeout = config.raft.election_timeout;
+    let ttl_min_secs = (1.5 * election_timeout.as_secs_f64()).ceil() as i64; // L-2
+    let leases = Arc::new(LeaseKeeper::new(applier.lock().leases(), ttl_min_secs));
+    let hub = Hub::start(Arc::clone(&store))?;
+    let node_cell = Arc::new(OnceLock::new());
+    let flusher = start_flusher(config, &store, &applier, &node_cell)?;
+    let on_applied = {
+        let (leases, hub, flusher) = (Arc::clone(&leases), hub.clone(), flusher.clone());
+        Box::new(move |effects: crate::engine::apply::Effects| {
+            leases.learn(&effects.leases);
+            hub.publish(effects.batches);
+            flusher.after_apply();
+        })
+    };
+    let options = raft::Options {
+        id: identity.member,
+        peer: Peer { name: config.name.clone(), urls: texts(&config.cluster.advertise_peer) },
+        wal_dir: config.wal_dir(),
+        fsync: config.storage.fsync,
+        heartbeat: config.raft.heartbeat_interval,
+        election_timeout,
+        request_timeout: REQUEST_TIMEOUT + 2 * election_timeout,
+    };
+    let started = Node::start(options, Arc::clone(&applier), Arc::clone(&store), on_applied).await;
+    let Started { node, failed } = started.map_err(Error::Consensus)?;
+    let _ = node_cell.set((Arc::clone(&node), Handle::current()));
+    let engine = Engine::new(Parts {
+        store,
+        applier,
+        hub: hub.clone(),
+        flusher: flusher.clone(),
+        leases: Arc::clone(&leases),
+        consensus: Arc::clone(&node) as Arc<dyn Consensus>,
+        identity,
+        limits: Limits {
+            quota,
+            request_bytes_max: config.limits.request_bytes_max as usize,
+            lease_ttl_min_secs: ttl_min_secs,
+        },
+    });
+    leases.promote(election_timeout);
+    publish(config, &engine).await?;
+    Ok(Running { engine, node, hub, flusher, failed })
+}
+
+type NodeCell = Arc<OnceLock<(Arc<Node>, Handle)>>;
+
+fn start_flusher(
+    config: &Config,
+    store: &Arc<Store>,
+    applier: &Arc<Mutex<Applier>>,
+    node: &NodeCell,
+) -> io::Result<Flusher> {
+    let options = flusher::Options {
+        dir: config.member_dir(),
+        quota: config.storage.quota_bytes.unwrap_or(QUOTA_UNLIMITED),
+        interval: FLUSH_INTERVAL,
+        memtable_bytes_max: MEMTABLE_BYTES_MAX,
+        compaction_batch: (config.compaction.batch_limit as usize).saturating_mul(COMPACTION_ROWS_FACTOR),
+        compaction_pause: config.compaction.sleep_interval,
+    };
+    let node = Arc::clone(node);
+    let purge = move |flushed: LogPosition| {
+        if let Some((node, runtime)) = node.get() {
+            let node = Arc::clone(node);
+            runtime.spawn(async move { node.purge(flushed).await });
+        }
+    };
+    let die = |error: &mvcc::Error| {
+        tracing::error!(target: FATAL, %error, "writing the state failed; nothing acknowledged is lost, restart to go on");
+        std::process::exit(1);
+    };
+    Flusher::start(Arc::clone(store), Arc::clone(applier), options, purge, die)
+}
+
+/// Makes this member's name and URLs known, if they are not.
+async fn publish(config: &Config, engine: &Engine) -> Result<(), Error> {
+    let member = Member {
+        id: engine.identity().member,
+        name: config.name.clone(),
+        peer_urls: texts(&config.cluster.advertise_peer),
+        client_urls: texts(&config.cluster.advertise_client),
+        is_learner: false,
+    };
+    if !engine.members().contains(&member) {
+        engine.write(Command::PublishMember(member)).await?;
+    }
+    tracing::info!(
+        "local-member-id" = format!("{:x}", engine.identity().member),
+        "cluster-id" = format!("{:x}", engine.identity().cluster),
+        "published local member to cluster through raft"
+    );
+    Ok(())
+}
+
+fn texts(urls: &[impl ToString]) -> Vec<String> {
+    urls.iter().map(ToString::to_string).collect()
+}
+
+fn spawn_chores(config: &Config, engine: &Engine, shutdown: &Shutdown) -> Vec<tokio::task::JoinHandle<()>> {
+    let stop = || {
+        let shutdown = shutdown.clone();
+        async move { shutdown.requested().await }
+    };
+    let mut chores = vec![
+        tokio::spawn(tasks::until(stop(), tasks::expire_leases(engine.clone()))),
+        tokio::spawn(tasks::until(stop(), tasks::checkpoint_leases(engine.clone()))),
+    ];
+    let schedule = config.compaction.auto.map(|auto| match auto {
+        AutoCompaction::Periodic(period) => Schedule::periodic(period),
+        AutoCompaction::Revision(kept) => Schedule::revision(kept),
+    });
+    if let Some(schedule) = schedule {
+        chores.push(tokio::spawn(tasks::until(stop(), tasks::auto_compact(engine.clone(), schedule))));
+    }
+    chores
+}
+
+fn serve_clients(
+    config: &Config,
+    listeners: Vec<(TcpListener, SocketAddr)>,
+    engine: &Engine,
+    workers: &Workers,
+    shutdown: &Shutdown,
+) -> Connections {
+    let options = etcd::Options {
+        txn_ops_max: config.limits.txn_ops_max as usize,
+        request_bytes_max: config.limits.request_bytes_max as usize,
+        progress_interval: config.watch_progress_interval,
+    };
+    let etcd = Etcd::new(engine.clone(), &options, shutdown.clone());
+    let front = Front::new(etcd, options.request_bytes_max + (512 << 10)); // G-5
+    let options = listen::Options {
+        streams_max: config.listen.streams_max,
+        ping_interval: config.listen.keepalive.interval,
+        ping_timeout: config.listen.keepalive.timeout.unwrap_or(PING_TIMEOUT),
+    };
+    let connections = Connections::default();
+    for (listener, address) in listeners {
+        let (front, options) = (front.clone(), options.clone());
+        let accepting =
+            listen::accept(listener, front, options, workers.handles.clone(), connections.clone(), shutdown.clone());
+        tokio::spawn(accepting);
         tracing::info!("ready to serve client requests");
         tracing::info!(%address, "serving client traffic insecurely; this is strongly discouraged!");
     }
-    notify_service_manager();
-    shutdown.requested().await;
-    tracing::info!(name = %config.name, "closed etcd server");
-    Ok(())
+    connections
 }
 
 /// Tells systemd that the service is up; without it nobody listens, which is no error.

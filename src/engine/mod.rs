@@ -4,6 +4,7 @@
 //! ([`consensus`]) and hands back what the applier ([`apply`]) made of them; it reads, watches and keeps leases.
 
 pub mod apply;
+pub mod auto_compact;
 pub mod command;
 pub mod consensus;
 pub mod entry;

@@ -4,3 +4,7 @@
 //! a lease was granted, ended, or how much time it had left. Renewals are not recorded.
 
 pub mod table;
+pub mod lessor;
+#[cfg(test)]
+mod lessor_test;
+mod wheel;

@@ -2,11 +2,10 @@
 //!
 //! Always true: an entry that is not durable yet is in the cache; the cache has no gap and ends with the last entry.
 
-use super::wal::{self, Batch, Recovered, Sync, Wal};
+use super::wal::{self, Batch, Durability, Recovered, Wal};
 use super::{LogEntry, LogId, Types, Vote, codec};
 use bytes::Bytes;
 use openraft::storage::{IOFlushed, LogState, RaftLogReader, RaftLogStorage};
-use openraft::entry::RaftEntry;
 use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::fmt::Debug;
@@ -76,7 +75,7 @@ impl LogStore {
     /// Appends records and waits until they are durable.
     async fn append_durably(&self, batch: Batch) -> io::Result<()> {
         let (sender, done) = tokio::sync::oneshot::channel();
-        self.wal.append(batch, Sync::Yes, Box::new(move |result| drop(sender.send(result))));
+        self.wal.append(batch, Durability::Sync, Box::new(move |result| drop(sender.send(result))));
         done.await.unwrap_or_else(|_| Err(io::Error::other("the raft log has stopped")))
     }
 
@@ -188,7 +187,7 @@ impl RaftLogStorage<Types> for LogStore {
         if let Some(id) = committed {
             let mut batch = Batch::default();
             batch.committed(to_wal(&id));
-            self.wal.append(batch, Sync::No, Box::new(|_| {}));
+            self.wal.append(batch, Durability::Write, Box::new(|_| {}));
         }
         self.state.lock().committed = committed;
         Ok(())
@@ -222,7 +221,7 @@ impl RaftLogStorage<Types> for LogStore {
             }
             callback.io_completed(result);
         });
-        self.wal.append(batch, Sync::Yes, done);
+        self.wal.append(batch, Durability::Sync, done);
         Ok(())
     }
 
@@ -257,6 +256,3 @@ impl RaftLogStorage<Types> for LogStore {
         Ok(())
     }
 }
-
-/// Whether the entry's index is what openraft thinks it is; kept for `RaftEntry`'s methods in this file.
-const _: fn(&LogEntry) -> u64 = |entry| entry.index();

@@ -12,6 +12,7 @@ use crate::engine::entry::Entry;
 use crate::engine::error::Error;
 use crate::mvcc::Store;
 use crate::types::MemberId;
+use openraft::async_runtime::WatchReceiver;
 use openraft::errors::{ClientWriteError, Fatal, RaftError};
 use openraft::{Raft, ReadPolicy, ServerState, SnapshotPolicy};
 use parking_lot::Mutex;
@@ -52,7 +53,6 @@ pub struct Options {
 /// This member's part in consensus. Cheap to share.
 pub struct Node {
     raft: Raft<Types, StateMachine>,
-    log: LogStore,
     request_timeout: Duration,
     proposals: AtomicU64,
     /// Leader of a cluster in which nobody else votes: local reads are linearizable.
@@ -90,10 +90,9 @@ impl Node {
         check_continuity(flushed, &log)?;
         let machine = StateMachine::new(applier, store, on_applied);
         let config = Arc::new(config(&options).map_err(io::Error::other)?);
-        let raft = Raft::new(options.id, config, NoPeers, log.clone(), machine).await.map_err(io::Error::other)?;
+        let raft = Raft::new(options.id, config, NoPeers, log, machine).await.map_err(io::Error::other)?;
         let node = Arc::new(Node {
             raft,
-            log,
             request_timeout: options.request_timeout,
             proposals: AtomicU64::new(0),
             is_sole_voter_leader: AtomicBool::new(false),
@@ -126,7 +125,7 @@ impl Node {
 
     fn observe(&self) {
         let metrics = self.raft.server_metrics();
-        let metrics = metrics.borrow();
+        let metrics = metrics.borrow_watched();
         let mut voters = metrics.membership_config.voter_ids();
         let is_sole = voters.next() == Some(metrics.id) && voters.next().is_none();
         self.is_sole_voter_leader.store(is_sole && metrics.state == ServerState::Leader, Ordering::SeqCst);
@@ -144,7 +143,7 @@ impl Node {
                     changed = all.changed() => changed,
                 };
                 self.observe();
-                let state = all.borrow().running_state.clone();
+                let state = all.borrow_watched().running_state.clone();
                 match state {
                     Err(Fatal::Stopped) => return,
                     Err(fatal) => {
@@ -188,7 +187,6 @@ impl Node {
         if let Err(error) = self.raft.shutdown().await {
             tracing::error!(%error, "consensus did not stop cleanly");
         }
-        self.log.close();
     }
 
     async fn write(&self, entry: Entry) -> Result<Applied, Error> {
@@ -246,7 +244,7 @@ impl Consensus for Node {
 
     fn status(&self) -> Status {
         let metrics = self.raft.metrics();
-        let metrics = metrics.borrow();
+        let metrics = metrics.borrow_watched();
         Status {
             leader: metrics.current_leader.unwrap_or(0),
             term: metrics.current_term,

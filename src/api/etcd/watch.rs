@@ -110,6 +110,8 @@ pub struct WatchStream {
     pending: Vec<Frame>,
     progress: Pin<Box<tokio::time::Sleep>>,
     progress_interval: Duration,
+    /// Resolves when the server stops.
+    stopped: Pin<Box<dyn Future<Output = ()> + Send>>,
 }
 
 impl WatchStream {
@@ -126,6 +128,10 @@ impl WatchStream {
             pending: Vec::new(),
             progress: Box::pin(tokio::time::sleep(progress_interval)),
             progress_interval,
+            stopped: {
+                let shutdown = etcd.shutdown.clone();
+                Box::pin(async move { shutdown.requested().await })
+            },
             etcd,
         }
     }
@@ -254,7 +260,7 @@ impl Stream for WatchStream {
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = &mut *self;
-        if this.etcd.stopping.is_stopping(context) {
+        if this.stopped.as_mut().poll(context).is_ready() {
             return Poll::Ready(Some(Err(error::Error::Stopped.into())));
         }
         loop {

@@ -1,0 +1,89 @@
+//! The etcd v3 API: requests into the engine's vocabulary, outcomes back, with etcd's errors and headers to the letter.
+
+pub mod check;
+mod cluster;
+pub mod convert;
+pub mod error;
+mod health;
+mod kv;
+mod lease;
+mod maintenance;
+pub mod range;
+mod range_stream;
+pub mod watch;
+mod wire;
+
+use crate::engine::Engine;
+use crate::pb::etcdserverpb::ResponseHeader;
+use crate::shutdown::Shutdown;
+use http::HeaderMap;
+use std::time::Duration;
+use tonic::Status;
+use tonic::metadata::MetadataMap;
+
+/// What the adapter is told at start.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Operations in one list of a txn.
+    pub txn_ops_max: usize,
+    /// Bytes of a request that goes through the log.
+    pub request_bytes_max: usize,
+    /// How often an idle watcher that wants it hears of progress.
+    pub progress_interval: Duration,
+}
+
+/// State shared by the services. Cheap to clone.
+#[derive(Clone)]
+pub struct Etcd {
+    engine: Engine,
+    txn_ops_max: usize,
+    request_bytes_max: usize,
+    progress_interval: Duration,
+    shutdown: Shutdown,
+}
+
+impl Etcd {
+    /// The adapter over an engine. Long streams end when `shutdown` is requested.
+    pub fn new(engine: Engine, options: &Options, shutdown: Shutdown) -> Etcd {
+        Etcd {
+            engine,
+            txn_ops_max: options.txn_ops_max,
+            request_bytes_max: options.request_bytes_max,
+            progress_interval: options.progress_interval,
+            shutdown,
+        }
+    }
+
+    /// The header of an answer at `revision`.
+    fn header(&self, revision: i64) -> ResponseHeader {
+        let identity = self.engine.identity();
+        ResponseHeader {
+            cluster_id: identity.cluster,
+            member_id: identity.member,
+            revision,
+            raft_term: self.engine.status().term,
+        }
+    }
+
+    /// The header of an answer at the current revision.
+    fn header_now(&self) -> ResponseHeader {
+        self.header(self.engine.revision())
+    }
+
+    /// G-1: a client that requires a leader gets an error at once when there is none. G-2: a readable API version.
+    fn check_metadata(&self, headers: &HeaderMap) -> Result<(), Status> {
+        if headers.get("client-api-version").is_some_and(|v| v.to_str().is_err()) {
+            return Err(error::Error::InvalidClientApiVersion.into());
+        }
+        let requires_leader = headers.get_all("hasleader").iter().any(|v| v == "true");
+        if requires_leader && self.engine.status().leader == 0 {
+            return Err(error::Error::NoLeader.into());
+        }
+        Ok(())
+    }
+
+    /// The same for services of generated code.
+    fn check(&self, metadata: &MetadataMap) -> Result<(), Status> {
+        self.check_metadata(metadata.as_ref())
+    }
+}
