@@ -217,7 +217,9 @@ impl Writer {
             self.links.preparer.retire(purged);
         }
         let identity = self.position.segment.identity;
-        if !self.asked_for_next && self.position.offset > identity.capacity / PREPARE_AT_SHARE {
+        // Not before this segment has a durable record: of two without one, recovery could not say which is damaged.
+        let used = !self.unsynced && self.position.offset > identity.capacity / PREPARE_AT_SHARE;
+        if used && !self.asked_for_next {
             self.asked_for_next = true;
             self.links.preparer.request(identity.next(self.segment_bytes));
         }

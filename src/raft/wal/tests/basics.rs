@@ -130,25 +130,29 @@ fn old_segments_can_be_skipped_and_are_read_when_asked_for() {
         fill(&wal, 1..300, 1000);
         // The cut reaches back over two segments.
         synced(&wal, |batch| _ = batch.truncate_after(Some(id(1, 150))));
-        (151..500).for_each(|index| synced(&wal, |batch| put(batch, id(2, index), 1000)));
+        (151..400).for_each(|index| synced(&wal, |batch| put(batch, id(2, index), 1000)));
+        // The second cut takes all that the segments of the first one's time hold.
+        synced(&wal, |batch| _ = batch.truncate_after(Some(id(1, 120))));
+        (121..500).for_each(|index| synced(&wal, |batch| put(batch, id(3, index), 1000)));
     }
     let (wal, full) = open(dir.path());
     let expected = all(&wal, 1);
     assert_eq!(expected.len(), 499);
     drop(wal);
-    for scan_from in [0, 1, 100, 151, 200, 290, 400, 499, 500, 1000] {
+    for scan_from in [0, 1, 100, 121, 151, 200, 290, 400, 499, 500, 1000] {
         let (wal, recovered) =
             Wal::open(Options { scan_from: Some(scan_from), ..options(dir.path()) }).expect("open");
         assert_eq!(recovered, full);
         assert_eq!(wal.read(140, 160, 1 << 20).expect("read"), expected[139..159]);
+        assert_eq!(wal.read(110, 130, 1 << 20).expect("read"), expected[109..129]);
         assert!(all(&wal, 1) == expected, "scan_from {scan_from}");
     }
     // A cut after a skipping start reaches into segments without points.
     let (wal, _) = Wal::open(Options { scan_from: Some(500), ..options(dir.path()) }).expect("open");
     synced(&wal, |batch| _ = batch.truncate_after(Some(id(1, 100))));
-    synced(&wal, |batch| put(batch, id(3, 101), 10));
+    synced(&wal, |batch| put(batch, id(4, 101), 10));
     assert!(all(&wal, 1)[..100] == expected[..100]);
-    assert_eq!(all(&wal, 101), [(id(3, 101), payload(id(3, 101), 10))]);
+    assert_eq!(all(&wal, 101), [(id(4, 101), payload(id(4, 101), 10))]);
 }
 
 #[test]
