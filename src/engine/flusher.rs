@@ -187,6 +187,9 @@ impl Shared {
             answer(reply, Ok(()));
         }
         if !requests.defragments.is_empty() {
+            while self.store.has_removable() {
+                self.store.remove_compacted(self.options.compaction_batch)?;
+            }
             self.store.defragment(&self.options.dir, self.options.quota)?;
             for reply in requests.defragments {
                 answer(reply, Ok(()));

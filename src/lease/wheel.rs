@@ -160,10 +160,10 @@ mod tests {
             wheel.insert(at, timer(slot));
         }
         assert_eq!(pop_due(&mut wheel, &due, 0), [2]);
-        assert_eq!(pop_due(&mut wheel, &due, 12_999), []);
+        assert_eq!(pop_due(&mut wheel, &due, 12_999), Vec::<usize>::new());
         assert_eq!(pop_due(&mut wheel, &due, 13_000), [0]);
         assert_eq!(pop_due(&mut wheel, &due, 13_100), [1]);
-        assert_eq!(pop_due(&mut wheel, &due, 8_999_999_999_999), []);
+        assert_eq!(pop_due(&mut wheel, &due, 8_999_999_999_999), Vec::<usize>::new());
         assert_eq!(pop_due(&mut wheel, &due, 9_000_000_000_000), [3]);
         assert_eq!(wheel.len(), 0);
     }

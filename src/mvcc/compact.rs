@@ -1,11 +1,14 @@
 //! Compaction: logical at once, physical in small steps whose cost is what they remove.
 //!
 //! ```text
-//!   log:  2 put a   3 put b   4 put a   6 del a   7 put b      compact to 6:
-//!         removed   removed   removed   kept      kept         cur: a (tombstone) and b stay
-//!                                                              then compact to 7: row 6 goes, and a's tombstone with it
+//!   log:  2 put a   3 put b   4 put a   6 del a     7 put b     compact to 6:
+//!         removed   removed   removed   stripped    kept        cur: b stays, a's tombstone goes
 //! ```
+//!
+//! Rows below the bound R are removed. Those of R itself stay for watchers that start there, stripped of their undo
+//! images, which only reads below R could use; likewise tombstones of R leave `cur`.
 
+use super::snapshot::read_blob;
 use super::{Error, Result, Store};
 use crate::storage::codec::{
     self, BlobPart, Image, LONG_STORE_KEY, LogRow, RowKey, Value, blob_key, revision_key, store_key,
@@ -29,9 +32,9 @@ impl Store {
         Ok(())
     }
 
-    /// Whether rows wait to be removed.
+    /// Whether rows wait to be removed or stripped.
     pub fn has_removable(&self) -> bool {
-        self.removed() < self.removal_bound()
+        self.removed() < self.removal_bound() || self.strip_position().is_some()
     }
 
     /// Rows below this revision can be removed now: compacted, flushed, and not needed by a pinned read.
@@ -41,53 +44,109 @@ impl Store {
         self.compacted().min(flushed).min(pinned)
     }
 
-    /// Removes up to about `rows_max` rows in one synced write transaction. Only the flush thread calls this.
+    /// Where stripping the rows of the compacted revision goes on, if it may and there may be any.
+    fn strip_position(&self) -> Option<Revision> {
+        let compacted = self.compacted();
+        let is_flushed = self.flushed.load(Ordering::SeqCst) >= compacted;
+        let is_pinned = self.pins.lowest().is_some_and(|r| r < compacted);
+        if compacted <= 0 || self.removed() < compacted || !is_flushed || is_pinned {
+            return None;
+        }
+        let position = (*self.stripped.lock()).max(Revision::new(compacted, 0));
+        (position.main == compacted).then_some(position)
+    }
+
+    /// Does one step: removes or strips up to about `rows_max` rows in one synced write transaction. Only the flush
+    /// thread calls this.
     pub fn remove_compacted(&self, rows_max: usize) -> Result<()> {
         let (from, bound) = (self.removed(), self.removal_bound());
-        if from >= bound {
-            return Ok(());
+        if from < bound {
+            self.remove(from, bound, rows_max)
+        } else if let Some(position) = self.strip_position() {
+            self.strip(position, rows_max)
+        } else {
+            Ok(())
         }
+    }
+
+    fn remove(&self, from: i64, bound: i64, rows_max: usize) -> Result<()> {
         let env = self.view.load().env.clone();
-        let step = collect(&env.read()?, from, bound, rows_max)?;
+        let end = Revision::new(bound, 0);
+        let step = collect(&env.read()?, Revision::new(from, 0), end, rows_max, true)?;
         let mut txn = env.write()?;
-        for (revision, part) in &step.blobs {
-            let (first, last) = (blob_key(*revision, *part, 0), blob_key(*revision, *part, u32::MAX));
-            txn.delete_range(Table::Blob, Bound::Included(&first), Bound::Included(&last))?;
-        }
-        for (key, revision) in &step.tombstones {
-            remove_tombstone(&mut txn, key, *revision)?;
-        }
-        let (first, end) = (revision_key(Revision::new(from, 0)), revision_key(Revision::new(step.next, 0)));
-        txn.delete_range(Table::Log, Bound::Included(&first), Bound::Excluded(&end))?;
-        txn.put(Table::Meta, meta::REMOVED, &step.next.to_le_bytes())?;
+        step.remove_garbage(&mut txn)?;
+        remove_rows(&mut txn, Revision::new(from, 0), step.next)?;
+        txn.put(Table::Meta, meta::REMOVED, &step.next.main.to_le_bytes())?;
         txn.commit()?;
-        self.removed.store(step.next, Ordering::SeqCst);
+        self.removed.store(step.next.main, Ordering::SeqCst);
         *self.sizes.lock() = env.sizes()?;
+        Ok(())
+    }
+
+    /// Rows are taken out and put back shorter, since LMDB does not join pages whose rows have shrunk.
+    fn strip(&self, position: Revision, rows_max: usize) -> Result<()> {
+        let env = self.view.load().env.clone();
+        let end = Revision::new(position.main + 1, 0);
+        let step = collect(&env.read()?, position, end, rows_max, false)?;
+        if !step.stripped.is_empty() {
+            let mut txn = env.write()?;
+            step.remove_garbage(&mut txn)?;
+            remove_rows(&mut txn, position, step.next)?;
+            for (revision, row) in &step.stripped {
+                txn.put(Table::Log, &revision_key(*revision), row)?;
+            }
+            txn.commit()?;
+            *self.sizes.lock() = env.sizes()?;
+        }
+        *self.stripped.lock() = step.next;
         Ok(())
     }
 }
 
-/// What one step removes besides the rows of `log` below `next`.
+fn remove_rows(txn: &mut WriteTxn<'_>, from: Revision, to: Revision) -> Result<()> {
+    let (first, end) = (revision_key(from), revision_key(to));
+    txn.delete_range(Table::Log, Bound::Included(&first), Bound::Excluded(&end))?;
+    Ok(())
+}
+
+/// What one step does away with besides rows of `log`, and where the next one begins.
 struct Step {
     blobs: Vec<(Revision, BlobPart)>,
     tombstones: Vec<(Vec<u8>, Revision)>,
-    next: i64,
+    /// The rows without their undo images, when they are to stay; empty when none had any.
+    stripped: Vec<(Revision, Vec<u8>)>,
+    next: Revision,
 }
 
-fn collect(txn: &ReadTxn, from: i64, bound: i64, rows_max: usize) -> Result<Step> {
-    let mut step = Step { blobs: Vec::new(), tombstones: Vec::new(), next: bound };
-    let (first, end) = (revision_key(Revision::new(from, 0)), revision_key(Revision::new(bound, 0)));
-    let mut buffer = [0; LONG_STORE_KEY];
-    for (seen, row) in txn.range(Table::Log, Bound::Included(&first), Bound::Excluded(&end))?.enumerate() {
+impl Step {
+    fn remove_garbage(&self, txn: &mut WriteTxn<'_>) -> Result<()> {
+        for (revision, part) in &self.blobs {
+            let (first, last) = (blob_key(*revision, *part, 0), blob_key(*revision, *part, u32::MAX));
+            txn.delete_range(Table::Blob, Bound::Included(&first), Bound::Included(&last))?;
+        }
+        for (key, revision) in &self.tombstones {
+            remove_tombstone(txn, key, *revision)?;
+        }
+        Ok(())
+    }
+}
+
+/// Looks at the rows from `from` up to `end`. Rows that are removed end with a whole revision.
+fn collect(txn: &ReadTxn, from: Revision, end: Revision, rows_max: usize, removes: bool) -> Result<Step> {
+    let mut step = Step { blobs: Vec::new(), tombstones: Vec::new(), stripped: Vec::new(), next: end };
+    let (first, last) = (revision_key(from), revision_key(end));
+    let mut has_undo = false;
+    for (seen, row) in txn.range(Table::Log, Bound::Included(&first), Bound::Excluded(&last))?.enumerate() {
         let (key, value) = row?;
         let revision = codec::parse_revision_key(key)?;
-        if seen >= rows_max && revision.sub == 0 {
-            step.next = revision.main;
+        if seen >= rows_max && (revision.sub == 0 || !removes) {
+            step.next = revision;
             break;
         }
         let row = LogRow::parse(value)?;
         let is_long = matches!(row.key, RowKey::Blob(_));
         if !row.previous.is_empty() {
+            has_undo = true;
             let previous = Image::parse(row.previous)?;
             if matches!(previous.value, Value::Blob(_)) {
                 step.blobs.push((previous.modified, BlobPart::Value));
@@ -97,18 +156,31 @@ fn collect(txn: &ReadTxn, from: i64, bound: i64, rows_max: usize) -> Result<Step
             }
         }
         if Image::parse(row.new)?.is_tombstone() {
-            let store_key = match row.key {
-                RowKey::Inline(key) => key.to_vec(),
-                RowKey::Blob(len) => {
-                    let mut key = Vec::with_capacity(len);
-                    super::snapshot::read_blob(txn, revision, BlobPart::Key, len, &mut key)?;
-                    store_key(&key, &mut buffer).to_vec()
-                }
-            };
-            step.tombstones.push((store_key, revision));
+            step.tombstones.push((tombstone_key(txn, &row, revision)?, revision));
+            if removes && is_long {
+                step.blobs.push((revision, BlobPart::Key));
+            }
+        }
+        if !removes {
+            let kept = &value[..value.len() - row.previous.len()];
+            step.stripped.push((revision, kept.to_vec()));
         }
     }
+    if !has_undo {
+        step.stripped.clear();
+    }
     Ok(step)
+}
+
+fn tombstone_key(txn: &ReadTxn, row: &LogRow<'_>, revision: Revision) -> Result<Vec<u8>> {
+    match row.key {
+        RowKey::Inline(key) => Ok(key.to_vec()),
+        RowKey::Blob(len) => {
+            let mut key = Vec::with_capacity(len);
+            read_blob(txn, revision, BlobPart::Key, len, &mut key)?;
+            Ok(store_key(&key, &mut [0; LONG_STORE_KEY]).to_vec())
+        }
+    }
 }
 
 /// Removes the tombstone of `revision` from `cur`, unless the key has been written again.
@@ -117,11 +189,6 @@ fn remove_tombstone(txn: &mut WriteTxn<'_>, store_key: &[u8], revision: Revision
     let image = Image::parse(image)?;
     if image.is_tombstone() && image.modified == revision {
         txn.delete(Table::Cur, store_key)?;
-        if codec::is_long(store_key) {
-            let (first, last) =
-                (blob_key(revision, BlobPart::Key, 0), blob_key(revision, BlobPart::Key, u32::MAX));
-            txn.delete_range(Table::Blob, Bound::Included(&first), Bound::Included(&last))?;
-        }
     }
     Ok(())
 }

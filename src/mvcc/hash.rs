@@ -1,18 +1,21 @@
-//! HashKV: a digest of the visible state and history up to a revision, equal on all members (contract X-7).
+//! HashKV: a digest of stored history up to a revision, equal on all members, and equal to etcd's (contract X-7).
 //!
-//! CRC-32C over: the word `key`; every key that exists at the base revision, in key order, with its metadata and value;
-//! then every change above the base up to the revision, in order. The base is the compacted revision, or 0. It depends on
-//! the logical state only, not on how far physical compaction or flushing has come. The value differs from etcd's own
-//! (which hashes its records by revision): see `docs/compat.md`.
+//! CRC-32C over the word `key`, then over every version up to the revision, in order of revision: its key in etcd's
+//! `key` bucket and its `mvccpb.KeyValue`. Of the versions at or below the compacted revision only those count that are
+//! still visible at the revision asked for. So it depends on the logical state alone, not on how far physical compaction
+//! or flushing has come.
+//!
+//! Memory: those older versions must be put in order of revision, which takes about their keys' size for the time of
+//! the call.
 
 use super::history::Limit;
-use super::{Error, NEVER_COMPACTED, Result, Store};
-use crate::storage::codec::Image;
-use crate::types::{KeyRange, RangeEnd};
+use super::{Error, Pin, Result, Store};
+use crate::storage::codec::{Image, Value, put_varint};
+use crate::types::{KeyRange, RangeEnd, Revision};
 use bytes::Bytes;
 use std::ops::ControlFlow;
 
-/// Keys hashed under one read transaction.
+/// Keys read under one read transaction.
 const KEYS_PER_STEP: usize = 10_000;
 const HISTORY_STEP: Limit = Limit { revisions: 1000, bytes: 4 << 20 };
 
@@ -35,28 +38,45 @@ impl Store {
         if revision > current {
             return Err(Error::FutureRevision);
         }
+        let pin = self.pin(revision);
         let compacted = self.compacted();
         if revision < compacted {
             return Err(Error::Compacted);
         }
-        let base = compacted.max(0);
-        let _pin = self.pin(base);
-        let mut hash = crc32c::crc32c(b"key");
-        if compacted != NEVER_COMPACTED && base > 0 {
-            hash = self.hash_base(base, hash)?;
+        let mut digest = Digest { hash: crc32c::crc32c(b"key"), buffer: Vec::new() };
+        if compacted > 0 {
+            self.hash_old(&pin, compacted, &mut digest)?;
         }
-        hash = self.hash_changes(base + 1, revision, hash)?;
-        Ok(Hash { hash, compacted, revision })
+        self.hash_changes(compacted.max(0) + 1, revision, &mut digest)?;
+        Ok(Hash { hash: digest.hash, compacted, revision })
     }
 
-    fn hash_base(&self, base: i64, mut hash: u32) -> Result<u32> {
+    /// Versions at or below `compacted` that are visible at the pinned revision.
+    fn hash_old(&self, pin: &Pin, compacted: i64, digest: &mut Digest) -> Result<()> {
+        let mut old = self.old_versions(pin, compacted)?;
+        old.sort_unstable_by_key(|(revision, _)| *revision);
+        for chunk in old.chunks(KEYS_PER_STEP) {
+            let snapshot = self.pinned_snapshot(pin)?;
+            for (_, key) in chunk {
+                let image = snapshot.get(key)?.expect("a pinned revision does not change");
+                let image = Image::parse(&image)?;
+                digest.add(key, &image, &snapshot.value(&image)?);
+            }
+        }
+        Ok(())
+    }
+
+    fn old_versions(&self, pin: &Pin, compacted: i64) -> Result<Vec<(Revision, Bytes)>> {
+        let mut found = Vec::new();
         let mut range = KeyRange { start: Bytes::new(), end: RangeEnd::Unbounded };
         loop {
-            let snapshot = self.snapshot(base)?;
+            let snapshot = self.pinned_snapshot(pin)?;
             let mut keys = 0;
             let mut last = None;
             snapshot.scan(&range, |key, image| {
-                hash = digest(hash, key, &image, &snapshot.value(&image)?);
+                if image.modified.main <= compacted {
+                    found.push((image.modified, Bytes::copy_from_slice(key)));
+                }
                 keys += 1;
                 if keys == KEYS_PER_STEP {
                     last = Some(key.to_vec());
@@ -64,13 +84,13 @@ impl Store {
                 }
                 Ok(ControlFlow::Continue(()))
             })?;
-            let Some(mut next) = last else { return Ok(hash) };
+            let Some(mut next) = last else { return Ok(found) };
             next.push(0);
             range.start = next.into();
         }
     }
 
-    fn hash_changes(&self, mut from: i64, to: i64, mut hash: u32) -> Result<u32> {
+    fn hash_changes(&self, mut from: i64, to: i64, digest: &mut Digest) -> Result<()> {
         while from <= to {
             let batches = self.history(from, HISTORY_STEP)?;
             let Some(last) = batches.last() else { break };
@@ -78,21 +98,55 @@ impl Store {
             for event in batches.iter().filter(|b| b.revision <= to).flat_map(|b| &b.events) {
                 let new = self.with_inline_value(&event.new)?;
                 let image = Image::parse(&new)?;
-                let value = match image.value {
-                    crate::storage::codec::Value::Inline(value) => value,
-                    crate::storage::codec::Value::Blob(_) => &[],
-                };
-                hash = digest(hash, &event.key, &image, value);
+                if let Value::Inline(value) = image.value {
+                    digest.add(&event.key, &image, value);
+                }
             }
         }
-        Ok(hash)
+        Ok(())
     }
 }
 
-fn digest(hash: u32, key: &[u8], image: &Image<'_>, value: &[u8]) -> u32 {
-    let sub = image.modified.sub.to_be_bytes();
-    let tombstone = [u8::from(image.is_tombstone())];
-    let lengths = [(key.len() as u64).to_be_bytes(), (value.len() as u64).to_be_bytes()].concat();
-    let parts: [&[u8]; 6] = [&lengths, key, image.wire_meta(), &sub, &tombstone, value];
-    parts.into_iter().fold(hash, crc32c::crc32c_append)
+struct Digest {
+    hash: u32,
+    buffer: Vec<u8>,
+}
+
+impl Digest {
+    /// Adds one version: `main _ sub [t]`, big endian, then the pair with its fields in order; a tombstone's has its key only.
+    fn add(&mut self, key: &[u8], image: &Image<'_>, value: &[u8]) {
+        let out = &mut self.buffer;
+        out.clear();
+        out.extend_from_slice(&image.modified.main.to_be_bytes());
+        out.push(b'_');
+        out.extend_from_slice(&i64::from(image.modified.sub).to_be_bytes());
+        if image.is_tombstone() {
+            out.push(b't');
+        }
+        put_bytes(out, 1, key);
+        if !image.is_tombstone() {
+            let meta = image.meta();
+            put_number(out, 2, meta.create_revision);
+            put_number(out, 3, meta.modified.main);
+            put_number(out, 4, meta.version);
+            put_bytes(out, 5, value);
+            put_number(out, 6, meta.lease);
+        }
+        self.hash = crc32c::crc32c_append(self.hash, out);
+    }
+}
+
+fn put_bytes(out: &mut Vec<u8>, field: u8, bytes: &[u8]) {
+    if !bytes.is_empty() {
+        out.push(field << 3 | 2);
+        put_varint(out, bytes.len() as u64);
+        out.extend_from_slice(bytes);
+    }
+}
+
+fn put_number(out: &mut Vec<u8>, field: u8, number: i64) {
+    if number != 0 {
+        out.push(field << 3);
+        put_varint(out, number as u64);
+    }
 }

@@ -14,7 +14,7 @@
 //!    everything up to the revision.
 //! 4. `cur` holds the newest flushed version of a key, tombstones too, until the tombstone's row in `log` is compacted.
 //! 5. A row of `log` at revision m is needed by reads at revisions below m only. Compaction to R therefore removes all
-//!    rows below R, and keeps those of R itself for watchers that start there.
+//!    rows below R, and keeps those of R itself for watchers that start there, but without their undo images.
 
 mod compact;
 pub mod defrag;
@@ -35,6 +35,7 @@ pub use snapshot::Snapshot;
 
 use crate::storage::schema::{Table, meta};
 use crate::storage::{self, Env, Sizes};
+use crate::types::Revision;
 use arc_swap::ArcSwap;
 use history::Ring;
 use memtable::Memtable;
@@ -76,6 +77,8 @@ pub struct Store {
     compacted: AtomicI64,
     /// Rows of `log` below this revision are gone physically.
     removed: AtomicI64,
+    /// Rows of the compacted revision before this position have been stripped of what nobody can read any more.
+    stripped: Mutex<Revision>,
     /// Revision of the last flush.
     flushed: AtomicI64,
     ring: Ring,
@@ -97,6 +100,7 @@ impl Store {
             current: AtomicI64::new(revision),
             compacted: AtomicI64::new(compacted),
             removed: AtomicI64::new(removed),
+            stripped: Mutex::default(),
             flushed: AtomicI64::new(revision),
             ring: Ring::new(revision),
             pins: Pins::default(),

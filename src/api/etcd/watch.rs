@@ -224,7 +224,8 @@ impl WatchStream {
         let watcher = self.watchers.get(&id)?; // canceled meanwhile
         let engine = &self.etcd.engine;
         let (bytes, ends) = matched.encoded(|events| {
-            super::wire::events(events, watcher.prev_kv, |image| engine.with_inline_value(image))
+            let load = |image: &Bytes| engine.with_inline_value(image);
+            super::wire::events(events, watcher.prev_kv, engine.compacted(), load)
         });
         let head = WatchResponse { watch_id: id, ..self.head(matched.revision) };
         let limit = self.etcd.request_bytes_max + FRAGMENT_OVERHEAD;

@@ -51,20 +51,29 @@ pub fn put_range_kv_head(out: &mut Vec<u8>, key: &[u8], image: &Image<'_>, keys_
     put_kv_head(out, key, meta, value_len);
 }
 
-/// The `events` part of a `WatchResponse`, and where each event ends in it. `load` brings in moved-out values.
-pub fn events(events: &[Event], with_previous: bool, load: impl Fn(&Bytes) -> Option<Bytes>) -> (Bytes, Vec<usize>) {
+/// The `events` part of a `WatchResponse`, and where each event ends in it. Pairs before the events are added when they
+/// are wanted, and were written at or after the compacted revision; `load` brings in moved-out values.
+pub fn events(
+    events: &[Event],
+    with_previous: bool,
+    compacted: i64,
+    load: impl Fn(&Bytes) -> Option<Bytes>,
+) -> (Bytes, Vec<usize>) {
     let mut out = Vec::with_capacity(events.iter().map(|e| e.key.len() + e.new.len() + 32).sum());
     let mut ends = Vec::with_capacity(events.len());
     for event in events {
-        let previous = if with_previous { previous_of(event, &load) } else { None };
+        let previous = if with_previous { previous_of(event, compacted, &load) } else { None };
         put_event(&mut out, event, previous.as_ref());
         ends.push(out.len());
     }
     (out.into(), ends)
 }
 
-/// The pair before an event: none for a creation (W-10), or when it has been compacted.
-fn previous_of(event: &Event, load: impl Fn(&Bytes) -> Option<Bytes>) -> Option<Bytes> {
+/// The pair before an event: none for a creation, or when the revision before has been compacted (W-10).
+fn previous_of(event: &Event, compacted: i64, load: impl Fn(&Bytes) -> Option<Bytes>) -> Option<Bytes> {
+    if Image::parse(&event.new).ok()?.modified.main <= compacted {
+        return None;
+    }
     let image = Image::parse(&event.previous).ok()?;
     if image.is_tombstone() { None } else { load(&event.previous) }
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 /// Watchers served in one pass.
 const WATCHERS_PER_PASS: usize = 512;
 /// History read in one pass.
-const STEP: Limit = Limit { revisions: 1000, bytes: 1 << 20 };
+const STEP: Limit = Limit { revisions: 1000, bytes: 6 << 20 };
 
 /// Runs until the hub is stopped.
 pub(super) fn run(inner: &Inner) {
