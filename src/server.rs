@@ -30,7 +30,7 @@ use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Handle, Runtime};
 
 /// Bytes of changes in memory that start a flush.
-const MEMTABLE_BYTES_MAX: usize = 32 << 20;
+const MEMTABLE_BYTES_MAX: usize = 16 << 20;
 /// Longest time that a change stays out of LMDB.
 const FLUSH_INTERVAL: Duration = Duration::from_secs(1);
 /// Rows that one step of physical compaction removes, for each revision that `--compaction-batch-limit` allows.

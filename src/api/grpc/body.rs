@@ -55,7 +55,12 @@ pub trait Pieces: Send + Unpin + 'static {
 
 /// A response whose one message comes in pieces.
 pub fn response(pieces: impl Pieces) -> Response<Body> {
-    let mut response = Response::new(Body::new(PieceBody { pieces: Some(pieces) }));
+    streamed(PieceBody { pieces: Some(pieces) })
+}
+
+/// A response with a body of messages and trailers.
+pub fn streamed(body: impl HttpBody<Data = Bytes, Error = Status> + Send + 'static) -> Response<Body> {
+    let mut response = Response::new(Body::new(body));
     let headers = response.headers_mut();
     headers.insert(http::header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
     response
@@ -87,7 +92,8 @@ impl<P: Pieces> HttpBody for PieceBody<P> {
     }
 }
 
-fn trailers(status: &Status) -> HeaderMap {
+/// The trailers that end a stream with `status`.
+pub fn trailers(status: &Status) -> HeaderMap {
     let mut trailers = HeaderMap::new();
     if status.add_header(&mut trailers).is_err() {
         trailers.insert("grpc-status", HeaderValue::from(tonic::Code::Internal as i32));
