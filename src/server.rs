@@ -332,6 +332,7 @@ fn serve_clients(
         streams_max: config.listen.streams_max,
         ping_interval: config.listen.keepalive.interval,
         ping_timeout: config.listen.keepalive.timeout.unwrap_or(PING_TIMEOUT),
+        min_ping_time: config.listen.keepalive.min_time,
     };
     let connections = Connections::default();
     for (listener, address) in listeners {

@@ -3,6 +3,7 @@
 //! A connection stays on its thread, so that its requests wake nobody else. Long work goes to the runtime's blocking pool.
 
 use super::grpc::Front;
+use super::guard::Guard;
 use crate::shutdown::Shutdown;
 use hyper::server::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -36,6 +37,8 @@ pub struct Options {
     pub ping_interval: Option<Duration>,
     /// How long the answer may take.
     pub ping_timeout: Duration,
+    /// Least time between a client's pings.
+    pub min_ping_time: Duration,
 }
 
 /// Open connections, for a stop that waits for them.
@@ -131,7 +134,8 @@ async fn serve(stream: TcpStream, front: Front, options: &Options, shutdown: Shu
         .max_concurrent_streams(options.streams_max)
         .keep_alive_interval(options.ping_interval)
         .keep_alive_timeout(options.ping_timeout);
-    let connection = builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(front));
+    let stream = TokioIo::new(Guard::new(stream, options.min_ping_time));
+    let connection = builder.serve_connection(stream, TowerToHyperService::new(front));
     let mut connection = std::pin::pin!(connection);
     let result = tokio::select! {
         result = connection.as_mut() => result,

@@ -5,4 +5,5 @@
 
 pub mod etcd;
 pub mod grpc;
+mod guard;
 pub mod listen;
