@@ -229,7 +229,9 @@ async fn the_end_of_a_frame_lets_the_goaway_out() {
         let reading = async { read.read_to_end(&mut bytes).await.expect_err("too many pings") };
         tokio::join!(biased; reading, write.write_all(&answer))
     };
+    let began = std::time::Instant::now();
     let (error, written) = tokio::time::timeout(Duration::from_secs(10), ended).await.expect("no stall");
+    assert!(began.elapsed() < Duration::from_secs(10), "nothing but the timeout woke the reader");
     assert_eq!(error.kind(), std::io::ErrorKind::ConnectionAborted);
     written.expect("the frame is written whole");
     let bytes = client.await.expect("no panic");
