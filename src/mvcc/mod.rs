@@ -28,6 +28,8 @@ pub mod watch;
 pub mod writer;
 #[cfg(test)]
 mod model_test;
+#[cfg(test)]
+pub(crate) mod script_test;
 
 pub use memtable::{Event, EventBatch};
 pub use pins::Pin;
