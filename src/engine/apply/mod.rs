@@ -5,6 +5,10 @@
 
 mod admin;
 mod lease;
+#[cfg(test)]
+mod script_syntax;
+#[cfg(test)]
+mod script_test;
 mod txn;
 
 pub(super) use txn::read_txn;
