@@ -4,6 +4,8 @@
 //! learns comes in with the entry. It runs under one lock, on whichever thread applies committed entries.
 
 mod admin;
+#[cfg(test)]
+mod determinism_test;
 mod lease;
 #[cfg(test)]
 mod script_syntax;
