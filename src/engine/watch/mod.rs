@@ -13,6 +13,8 @@
 //! Locks, in this order: hub state, then one stream. The applier takes neither, only the queue's.
 
 mod distribute;
+#[cfg(test)]
+mod model_test;
 mod replay;
 mod stream;
 
