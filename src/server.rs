@@ -266,7 +266,10 @@ fn start_flusher(
     };
     let die = |error: &mvcc::Error| {
         tracing::error!(target: FATAL, %error, "writing the state failed; nothing acknowledged is lost, restart to go on");
-        #[expect(clippy::disallowed_methods, reason = "the state on disk is unknown, and other threads would answer from it")]
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "the state on disk is unknown, and other threads would answer from it"
+        )]
         std::process::exit(1);
     };
     Flusher::start(Arc::clone(store), Arc::clone(applier), options, purge, die)
@@ -337,8 +340,14 @@ fn serve_clients(
     let connections = Connections::default();
     for (listener, address) in listeners {
         let (front, options) = (front.clone(), options.clone());
-        let accepting =
-            listen::accept(listener, front, options, workers.handles.clone(), connections.clone(), shutdown.clone());
+        let accepting = listen::accept(
+            listener,
+            front,
+            options,
+            workers.handles.clone(),
+            connections.clone(),
+            shutdown.clone(),
+        );
         tokio::spawn(accepting);
         tracing::info!("ready to serve client requests");
         tracing::info!(%address, "serving client traffic insecurely; this is strongly discouraged!");

@@ -55,9 +55,8 @@ impl Connections {
     /// Waits until none is open, for `grace` at most; returns how many are left.
     pub async fn drained(&self, grace: Duration) -> usize {
         let mut changed = self.changed.subscribe();
-        let empty = async {
-            while self.open.load(Ordering::SeqCst) > 0 && changed.changed().await.is_ok() {}
-        };
+        let empty =
+            async { while self.open.load(Ordering::SeqCst) > 0 && changed.changed().await.is_ok() {} };
         // Whoever is not done by then is cut off.
         let _ = tokio::time::timeout(grace, empty).await;
         self.open.load(Ordering::SeqCst)

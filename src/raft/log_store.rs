@@ -123,7 +123,8 @@ impl State {
 
     /// Lets go of durable entries beyond the budget.
     fn trim(&mut self) {
-        while self.cache_bytes > CACHE_BYTES_MAX && self.cache.front().map(|e| e.log_id.index) <= self.durable {
+        while self.cache_bytes > CACHE_BYTES_MAX && self.cache.front().map(|e| e.log_id.index) <= self.durable
+        {
             let entry = self.cache.pop_front().expect("just seen");
             self.cache_bytes -= size(&entry);
         }

@@ -193,7 +193,13 @@ impl WatchStream {
     /// A watcher that never was: created and canceled in one answer.
     fn refuse(&mut self, cancel_reason: String) {
         let revision = self.etcd.engine.revision();
-        let head = WatchResponse { watch_id: -1, created: true, canceled: true, cancel_reason, ..self.head(revision) };
+        let head = WatchResponse {
+            watch_id: -1,
+            created: true,
+            canceled: true,
+            cancel_reason,
+            ..self.head(revision)
+        };
         self.pending.insert(0, Frame { head, events: Bytes::new() });
     }
 

@@ -23,10 +23,14 @@ where
 {
     let body = request.into_body().collect().await?.to_bytes();
     if body.len() < PREFIX {
-        return Err(Status::internal("cardinality violation: received no request message from non-client-streaming RPC"));
+        return Err(Status::internal(
+            "cardinality violation: received no request message from non-client-streaming RPC",
+        ));
     }
     if body[0] != 0 {
-        return Err(Status::unimplemented("grpc: Decompressor is not installed for the request's grpc-encoding"));
+        return Err(Status::unimplemented(
+            "grpc: Decompressor is not installed for the request's grpc-encoding",
+        ));
     }
     let length = u32::from_be_bytes([body[1], body[2], body[3], body[4]]) as usize;
     if body.len() != PREFIX + length {
@@ -69,7 +73,10 @@ impl<P: Pieces> HttpBody for PieceBody<P> {
     type Data = Bytes;
     type Error = Status;
 
-    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         let Some(pieces) = &mut self.pieces else { return Poll::Ready(None) };
         match pieces.next() {
             Some(Ok(bytes)) => Poll::Ready(Some(Ok(Frame::data(bytes)))),

@@ -2,12 +2,22 @@
 use crate::types::KeyRange;
 /// Groups by range.
 pub struct Index<G>(Vec<(KeyRange, G)>);
-impl<G> Default for Index<G> { fn default() -> Self { Index(Vec::new()) } }
+impl<G> Default for Index<G> {
+    fn default() -> Self {
+        Index(Vec::new())
+    }
+}
 impl<G: Copy + Eq> Index<G> {
     /// Adds a group.
-    pub fn insert(&mut self, r: &KeyRange, g: G) { self.0.push((r.clone(), g)); }
+    pub fn insert(&mut self, r: &KeyRange, g: G) {
+        self.0.push((r.clone(), g));
+    }
     /// Removes a group.
-    pub fn remove(&mut self, r: &KeyRange, g: G) { self.0.retain(|x| !(x.0 == *r && x.1 == g)); }
+    pub fn remove(&mut self, r: &KeyRange, g: G) {
+        self.0.retain(|x| !(x.0 == *r && x.1 == g));
+    }
     /// The groups that want a key.
-    pub fn matches(&self, k: &[u8], out: &mut Vec<G>) { out.extend(self.0.iter().filter(|x| x.0.contains(k)).map(|x| x.1)); }
+    pub fn matches(&self, k: &[u8], out: &mut Vec<G>) {
+        out.extend(self.0.iter().filter(|x| x.0.contains(k)).map(|x| x.1));
+    }
 }
