@@ -47,7 +47,7 @@ crash: ## kill the server under load and check what it kept: make crash ROUNDS=5
 	KVIST_CRASH_ROUNDS=$(ROUNDS) $(CARGO) test --test crash -- --nocapture
 
 golden: ## record the golden scripts again; read the difference before you commit it
-	UPDATE_GOLDENFILES=1 $(CARGO) test --lib golden
+	UPDATE_GOLDENFILES=1 $(CARGO) test --lib script_test
 	@git --no-pager diff --stat -- src
 
 verify: ## check formatting, lints, documentation, layering, licences; changes nothing

@@ -1,6 +1,6 @@
 //! URLs of members and listeners: a scheme and an address, never a path. Their text takes part in the member id, so
 //! it is kept as written (the `url` crate would drop default ports and rewrite hosts, hence this small reader).
-//! Pure apart from [`same_addresses`], which may ask the resolver. Called by the flag table and by `verify`.
+//! Pure apart from `same_addresses`, which may ask the resolver. Called by the flag table and by `verify`.
 
 use super::value::ValueError;
 use std::collections::BTreeSet;
