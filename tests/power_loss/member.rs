@@ -59,10 +59,10 @@ impl Member {
 
     /// Applies the entries behind the last applied one, up to `upto`.
     pub fn apply(&mut self, entries: &[Entry], upto: usize) {
-        for index in self.applied()..upto {
+        for (index, entry) in entries.iter().enumerate().take(upto).skip(self.applied()) {
             let position = LogPosition { term: 1, index: index as u64 + 1 };
             // A refusal is an answer like any other.
-            let _ = self.applier.apply(position, &entries[index]).expect("the state can be read");
+            let _ = self.applier.apply(position, entry).expect("the state can be read");
             self.applier.take_effects();
         }
     }

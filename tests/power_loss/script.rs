@@ -57,7 +57,7 @@ fn put(rng: &mut StdRng, n: usize, entry: usize) -> Put {
 
 fn key(n: usize) -> Bytes {
     let mut key = format!("key-{n:03}").into_bytes();
-    if n % 15 == 0 {
+    if n.is_multiple_of(15) {
         key.resize(LONG_KEY, b'k');
     }
     key.into()
