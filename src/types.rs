@@ -109,3 +109,65 @@ impl KeyRange {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// All keys over two letters up to this length, enough to tell apart ranges whose bounds are shorter.
+    const LENGTH_MAX: usize = 5;
+
+    fn all_keys() -> Vec<Vec<u8>> {
+        let mut keys = vec![vec![]];
+        let mut from = 0;
+        for _ in 0..LENGTH_MAX {
+            let to = keys.len();
+            for k in from..to {
+                keys.extend([0, 1].map(|letter| [&keys[k][..], &[letter]].concat()));
+            }
+            from = to;
+        }
+        keys
+    }
+
+    fn bound() -> impl Strategy<Value = Bytes> {
+        prop::collection::vec(0u8..2, 0..LENGTH_MAX - 1).prop_map(Bytes::from)
+    }
+
+    fn range() -> impl Strategy<Value = KeyRange> {
+        (bound(), bound()).prop_map(|(key, range_end)| KeyRange::from_wire(key, range_end))
+    }
+
+    #[test]
+    fn the_wire_form_of_a_range() {
+        let range =
+            |end: &'static [u8]| KeyRange::from_wire(Bytes::from_static(b"k"), Bytes::from_static(end)).end;
+        assert_eq!(range(b""), RangeEnd::Single);
+        assert_eq!(range(b"\0"), RangeEnd::Unbounded);
+        assert_eq!(range(b"\0\0"), RangeEnd::Before(Bytes::from_static(b"\0\0")));
+        assert_eq!(range(b"l"), RangeEnd::Before(Bytes::from_static(b"l")));
+        let all = KeyRange::from_wire(Bytes::from_static(b"\0"), Bytes::from_static(b"\0"));
+        assert!(all.contains(b"\0") && all.contains(b"\xff\xff"));
+    }
+
+    proptest! {
+        #[test]
+        fn a_range_contains_what_its_bounds_say(start in bound(), end in bound(), key in bound()) {
+            let expected = match &end[..] {
+                [] => key == start,
+                [0] => key >= start,
+                _ => key >= start && key < end,
+            };
+            prop_assert_eq!(KeyRange::from_wire(start, end).contains(&key), expected);
+        }
+
+        #[test]
+        fn emptiness_and_overlap_follow_from_the_keys_contained(a in range(), b in range()) {
+            let keys = all_keys();
+            prop_assert_eq!(a.is_empty(), !keys.iter().any(|key| a.contains(key)));
+            let shared = keys.iter().any(|key| a.contains(key) && b.contains(key));
+            prop_assert_eq!((a.overlaps(&b), b.overlaps(&a)), (shared, shared));
+        }
+    }
+}

@@ -72,7 +72,8 @@ impl Schedule {
                 if now < *next_compaction {
                     return None;
                 }
-                samples.front()?.1
+                // The first tick may have come late: what is younger than the period stays.
+                samples.front().filter(|(at, _)| *at <= cut)?.1
             }
         };
         if target <= 0 || target == self.last {
@@ -104,6 +105,7 @@ impl Schedule {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     const MINUTE: Duration = Duration::from_secs(60);
 
@@ -153,5 +155,53 @@ mod tests {
         schedule.compacted(true);
         assert_eq!(schedule.tick(10 * MINUTE, 30), None);
         assert_eq!(schedule.tick(15 * MINUTE, 31), Some(21));
+    }
+
+    /// The periodic mode from its definition: all samples are kept, and searched from end to end.
+    struct Model {
+        period: Duration,
+        samples: Vec<(Duration, i64)>,
+        due: Duration,
+        last: i64,
+    }
+
+    impl Model {
+        fn tick(&mut self, now: Duration, current: i64, ok: bool) -> Option<i64> {
+            self.samples.push((now, current));
+            let old_enough = |(at, _): &&(Duration, i64)| *at + self.period <= now;
+            let target = self.samples.iter().rev().find(old_enough).filter(|_| self.due <= now)?.1;
+            let changed = target != self.last;
+            if ok || !changed {
+                self.last = target;
+                self.due = now + self.period.min(HOUR);
+            }
+            changed.then_some(target)
+        }
+    }
+
+    proptest! {
+        /// Whenever it is woken, and whatever fails: nothing younger than the period goes.
+        #[test]
+        fn periodic_agrees_with_the_model(
+            period_secs in prop_oneof![10u64..600, 3_600u64..20_000],
+            start_secs in prop_oneof![Just(0u64), 0u64..50_000],
+            ticks in prop::collection::vec((prop_oneof![4 => Just(0u64), 1 => 0u64..9_000], 0i64..3, any::<bool>()), 1..120),
+        ) {
+            let period = Duration::from_secs(period_secs);
+            let mut schedule = Schedule::periodic(period);
+            let mut model = Model { period, samples: Vec::new(), due: period, last: 0 };
+            let (mut now, mut current) = (Duration::from_secs(start_secs), 1);
+            for (late_secs, growth, ok) in ticks {
+                current += growth;
+                now = now.max(schedule.next_wake()) + Duration::from_secs(late_secs);
+                let target = schedule.tick(now, current);
+                prop_assert_eq!(target, model.tick(now, current, ok));
+                if target.is_some() {
+                    schedule.compacted(ok);
+                }
+                prop_assert_eq!(schedule.tick(now, current), None, "not before the next sample");
+                prop_assert_eq!(schedule.next_wake(), now + period.min(HOUR) / SAMPLES);
+            }
+        }
     }
 }

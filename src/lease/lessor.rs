@@ -302,6 +302,12 @@ impl Lessor {
         }
     }
 
+    /// Timers held, valid or stale.
+    #[cfg(test)]
+    pub(super) fn timers(&self) -> usize {
+        self.wheel.len() + self.retries.len()
+    }
+
     fn observe(&mut self, now_ms: u64) -> u64 {
         self.now_ms = self.now_ms.max(now_ms);
         self.now_ms
@@ -352,3 +358,5 @@ impl Lessor {
         }
     }
 }
+
+const _: () = assert!(size_of::<Lease>() == 40, "there may be a million of them");

@@ -1,1 +1,395 @@
+//! The lessor: each rule by name, then random histories against a table that is searched from end to end.
 
+use super::lessor::{Lessor, RETRY_MS, Renewal, TTL_MAX_SECS};
+use super::wheel::TICK_MS;
+use crate::types::LeaseId;
+use proptest::prelude::*;
+use std::collections::BTreeMap;
+
+const ALL: usize = usize::MAX;
+const NONE: [LeaseId; 0] = [];
+
+fn primary(now_ms: u64) -> Lessor {
+    let mut lessor = Lessor::new(2);
+    lessor.promote(now_ms, 0);
+    lessor
+}
+
+fn renewed(ttl_secs: i64, reset: bool) -> Renewal {
+    Renewal::Renewed { ttl_secs, reset }
+}
+
+#[test]
+fn expires_at_its_deadline_and_not_before() {
+    let mut lessor = primary(50);
+    lessor.grant(7, 10, 50);
+    assert_eq!(lessor.remaining(7, 50), Some((10_000, 10)));
+    assert_eq!(lessor.expired(10_049, ALL), NONE);
+    assert_eq!(lessor.renew(7, 10_049), renewed(10, false));
+    assert_eq!(lessor.expired(20_048, ALL), NONE);
+    assert_eq!(lessor.renew(7, 20_049), Renewal::Expired);
+    assert_eq!(lessor.remaining(7, 20_049), Some((0, 10)));
+    assert_eq!(lessor.expired(20_100, ALL), [7]);
+}
+
+#[test]
+fn reported_again_until_revoked() {
+    let mut lessor = primary(0);
+    lessor.grant(1, 5, 0);
+    assert_eq!(lessor.expired(5_000, ALL), [1]);
+    assert_eq!(lessor.expired(5_000 + RETRY_MS - 1, ALL), NONE);
+    assert_eq!(lessor.expired(5_000 + RETRY_MS, ALL), [1]);
+    assert!(lessor.revoke(1));
+    assert!(!lessor.revoke(1));
+    assert_eq!(lessor.expired(100_000, ALL), NONE);
+    assert_eq!(lessor.renew(1, 100_000), Renewal::Unknown);
+    assert_eq!(lessor.remaining(1, 100_000), None);
+}
+
+#[test]
+fn an_id_granted_again_is_a_new_lease() {
+    let mut lessor = primary(0);
+    lessor.grant(-3, 5, 0);
+    assert_eq!(lessor.expired(5_000, ALL), [-3]);
+    lessor.revoke(-3);
+    lessor.grant(-3, 60, 6_000);
+    assert_eq!(lessor.expired(65_999, ALL), NONE);
+    assert_eq!(lessor.expired(66_000, ALL), [-3]);
+    assert_eq!(lessor.len(), 1);
+}
+
+#[test]
+fn limit_leaves_the_rest_for_the_next_call() {
+    let mut lessor = primary(0);
+    (0..10).for_each(|id| lessor.grant(id, 5, 0));
+    let mut seen = lessor.expired(5_000, 4);
+    assert_eq!(seen.len(), 4);
+    seen.extend(lessor.expired(5_000, 4));
+    seen.extend(lessor.expired(5_000, 4));
+    seen.sort_unstable();
+    assert_eq!(seen, (0..10).collect::<Vec<_>>());
+    assert_eq!(lessor.expired(5_000, 0), NONE);
+}
+
+#[test]
+fn demoted_decides_nothing() {
+    let mut lessor = Lessor::new(2);
+    lessor.grant(1, 5, 0);
+    assert!(!lessor.is_primary() && !lessor.is_empty());
+    assert_eq!(lessor.renew(1, 1_000), Renewal::Demoted);
+    assert_eq!(lessor.expired(60_000, ALL), NONE);
+    lessor.promote(60_000, 1_000);
+    assert_eq!(lessor.expired(65_999, ALL), NONE);
+    lessor.demote();
+    assert_eq!(lessor.expired(66_000, ALL), NONE);
+    lessor.promote(66_000, 1_000);
+    assert_eq!(lessor.expired(72_000, ALL), [1]);
+}
+
+#[test]
+fn promotion_takes_the_recorded_remaining_ttl() {
+    let mut lessor = Lessor::new(2);
+    lessor.restore(1, 100, 40, 0);
+    lessor.restore(2, 100, 0, 0);
+    lessor.grant(3, 100, 0);
+    lessor.checkpointed(3, 70);
+    assert!(lessor.due_checkpoints(50_000, ALL).is_empty(), "demoted");
+    lessor.promote(500_000, 1_500);
+    assert_eq!(lessor.remaining(1, 500_000), Some((41_500, 100)));
+    assert_eq!(lessor.remaining(2, 500_000), Some((101_500, 100)));
+    assert_eq!(lessor.remaining(3, 500_000), Some((71_500, 100)));
+    assert_eq!(lessor.leases(), [1, 3, 2]);
+    // A renewal may bring the extended deadline nearer, and the lease must still expire on time.
+    assert_eq!(lessor.renew(2, 500_000), renewed(100, false));
+    assert_eq!(lessor.expired(600_000, ALL), [1, 3, 2]);
+}
+
+#[test]
+fn promotion_spreads_many_leases() {
+    for (leases, last_ms) in [(999, 10_000), (3_000, 13_000)] {
+        let mut lessor = Lessor::new(2);
+        (0..leases).for_each(|id| lessor.grant(id, 9, 0));
+        lessor.promote(0, 1_000);
+        let mut ends: Vec<u64> = (0..leases).map(|id| lessor.remaining(id, 0).unwrap().0).collect();
+        ends.sort_unstable();
+        assert_eq!((ends[0], *ends.last().unwrap()), (10_000, last_ms));
+        assert!(leases < 1_000 || ends.iter().zip(&ends[750..]).all(|(a, b)| b - a >= 1_000));
+    }
+}
+
+#[test]
+fn ttls_of_any_size() {
+    let mut lessor = primary(0);
+    for (id, ttl_secs) in [(1, i64::MIN), (2, 0), (3, 1), (4, TTL_MAX_SECS), (5, i64::MAX)] {
+        lessor.grant(id, ttl_secs, 0);
+        lessor.checkpointed(id, i64::MAX);
+        lessor.checkpointed(id, i64::MIN);
+    }
+    assert_eq!([1, 2, 3].map(|id| lessor.remaining(id, 0)), [Some((2_000, 2)); 3]);
+    assert_eq!([4, 5].map(|id| lessor.remaining(id, 0)), [Some((9_000_000_000_000, TTL_MAX_SECS)); 2]);
+    assert_eq!(lessor.expired(2_000, ALL).len(), 3);
+    assert_eq!(lessor.expired(9_000_000_000_000, ALL).len(), 5);
+    lessor.grant(6, TTL_MAX_SECS, u64::MAX);
+    assert_eq!(lessor.renew(6, u64::MAX), Renewal::Expired);
+}
+
+#[test]
+fn checkpoints_follow_the_use_of_a_lease() {
+    let mut lessor = primary(0);
+    lessor.grant(1, 100, 0);
+    lessor.grant(2, 20, 0);
+    assert!(lessor.due_checkpoints(5_000, ALL).is_empty());
+    assert_eq!(lessor.due_checkpoints(5_001, ALL), [(2, 15)], "a tenth is 2 s, the minimum is 5 s");
+    lessor.checkpointed(2, 15);
+    assert!(lessor.due_checkpoints(10_000, ALL).is_empty());
+    let turns = [(); 4].map(|()| lessor.due_checkpoints(10_001, 1)[0]);
+    assert_ne!(turns[0], turns[1], "each has its turn");
+    assert_eq!(turns[..2], turns[2..], "and another while nothing is recorded");
+    assert!(turns.contains(&(1, 90)) && turns.contains(&(2, 10)));
+    lessor.checkpointed(1, 90);
+    assert_eq!(lessor.due_checkpoints(20_001, ALL), [(1, 80)], "2 is expired");
+}
+
+#[test]
+fn a_renewal_takes_back_a_checkpoint() {
+    let mut lessor = primary(0);
+    lessor.grant(1, 100, 0);
+    assert_eq!(lessor.renew(1, 9_000), renewed(100, false));
+    assert_eq!(lessor.due_checkpoints(19_001, ALL), [(1, 90)]);
+    assert_eq!(lessor.renew(1, 20_000), renewed(100, true), "the checkpoint may be on its way");
+    lessor.checkpointed(1, 90);
+    assert_eq!(lessor.renew(1, 21_000), renewed(100, true), "the reset has not been applied");
+    assert!(lessor.due_checkpoints(31_001, ALL).is_empty(), "90 s are on record");
+    lessor.checkpointed(1, 0);
+    assert_eq!(lessor.renew(1, 31_001), renewed(100, false));
+    assert_eq!(lessor.due_checkpoints(41_002, ALL), [(1, 90)]);
+}
+
+#[test]
+fn a_clock_read_late_does_not_turn_time_back() {
+    let mut lessor = primary(0);
+    lessor.grant(1, 5, 0);
+    assert_eq!(lessor.expired(5_000, ALL), [1]);
+    assert_eq!(lessor.renew(1, 4_999), Renewal::Expired);
+    assert_eq!(lessor.remaining(1, 4_999), Some((0, 5)));
+}
+
+#[test]
+fn a_hundred_thousand_leases() {
+    const LEASES: i64 = 100_000;
+    let mut lessor = primary(0);
+    for id in 0..LEASES {
+        lessor.grant(id, 60 + id % 60, 0);
+    }
+    for round in 1..=10 {
+        for id in 0..LEASES {
+            assert_eq!(lessor.renew(id, round * 20_000), renewed(60 + id % 60, false));
+        }
+        assert_eq!(lessor.expired(round * 20_000, 500), NONE);
+    }
+    let mut seen = vec![false; LEASES as usize];
+    let mut now_ms = 200_000;
+    while !lessor.is_empty() {
+        now_ms += 500;
+        assert!(now_ms <= 200_000 + 125_000 + LEASES as u64, "at most 500 at a time, all in the end");
+        for id in lessor.expired(now_ms, 500) {
+            assert!(now_ms >= 200_000 + 1_000 * (60 + id as u64 % 60));
+            assert!(!std::mem::replace(&mut seen[id as usize], true));
+            assert!(lessor.revoke(id));
+        }
+    }
+}
+
+#[test]
+fn short_lives_of_long_leases_leave_nothing_behind() {
+    let mut lessor = primary(0);
+    for id in 0..200_000 {
+        lessor.grant(id, TTL_MAX_SECS, 0);
+        lessor.revoke(id);
+    }
+    assert!(lessor.timers() <= 1_100);
+    for id in 0..2_000 {
+        lessor.grant(id, TTL_MAX_SECS, 0);
+    }
+    for round in 1..100 {
+        lessor.promote(round, 10);
+        (0..2_000).for_each(|id| assert_eq!(lessor.renew(id, round), renewed(TTL_MAX_SECS, false)));
+    }
+    assert!(lessor.timers() <= 2 * 2_000 + 1_100);
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Grant(LeaseId, i64),
+    Restore(LeaseId, i64, i64),
+    Revoke(LeaseId),
+    Renew(LeaseId),
+    Expired(usize),
+    Promote(u64),
+    Demote,
+    Checkpoints,
+    Checkpointed(LeaseId, i64),
+    Pass(u64),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let id = || -3i64..4;
+    let ttl = || prop_oneof![3 => 0i64..30, 1 => 0i64..5_000, 1 => Just(TTL_MAX_SECS)];
+    let span = prop_oneof![0u64..500, 0u64..10_000, 0u64..2_000_000];
+    prop_oneof![
+        4 => (id(), ttl()).prop_map(|(id, ttl)| Step::Grant(id, ttl)),
+        1 => (id(), ttl(), 0i64..30).prop_map(|(id, ttl, remaining)| Step::Restore(id, ttl, remaining)),
+        2 => id().prop_map(Step::Revoke),
+        6 => id().prop_map(Step::Renew),
+        6 => prop_oneof![Just(ALL), 0usize..4].prop_map(Step::Expired),
+        1 => (0u64..3_000).prop_map(Step::Promote),
+        1 => Just(Step::Demote),
+        2 => Just(Step::Checkpoints),
+        2 => (id(), 0i64..30).prop_map(|(id, remaining)| Step::Checkpointed(id, remaining)),
+        8 => span.prop_map(Step::Pass),
+    ]
+}
+
+#[derive(Clone)]
+struct Expected {
+    ttl: i64,
+    deadline: u64,
+    recorded: i64,
+    asked: bool,
+    retry: Option<u64>,
+}
+
+impl Expected {
+    fn recorded_ms(&self) -> u64 {
+        1_000 * if self.recorded > 0 { self.recorded } else { self.ttl } as u64
+    }
+}
+
+#[derive(Default)]
+struct Model {
+    now: u64,
+    primary: bool,
+    leases: BTreeMap<LeaseId, Expected>,
+}
+
+impl Model {
+    fn restore(&mut self, id: LeaseId, ttl: i64, remaining: i64) {
+        let ttl = ttl.max(2);
+        let mut lease =
+            Expected { ttl, deadline: 0, recorded: remaining.min(ttl), asked: false, retry: None };
+        lease.deadline = self.now + lease.recorded_ms();
+        self.leases.insert(id, lease);
+    }
+
+    fn renew(&mut self, id: LeaseId) -> Renewal {
+        match self.leases.get_mut(&id) {
+            _ if !self.primary => Renewal::Demoted,
+            None => Renewal::Unknown,
+            Some(lease) if lease.deadline <= self.now => Renewal::Expired,
+            Some(lease) => {
+                lease.deadline = self.now + 1_000 * lease.ttl as u64;
+                renewed(lease.ttl, lease.recorded > 0 || lease.asked)
+            }
+        }
+    }
+
+    fn promote(&mut self, extend: u64) {
+        self.primary = true;
+        for lease in self.leases.values_mut() {
+            lease.deadline = self.now + extend + lease.recorded_ms();
+            lease.retry = None;
+        }
+    }
+
+    /// Of the leases reported: each may be, and, if there was room, all that must be are among them. The tick in which
+    /// a deadline lies may but need not be over.
+    fn check_expired(&mut self, reported: &[LeaseId], limit: usize) {
+        assert!(reported.len() <= limit && (self.primary || reported.is_empty()));
+        for id in reported {
+            let lease = self.leases.get_mut(id).expect("a lease that exists");
+            assert!(lease.deadline <= self.now, "early");
+            assert!(lease.retry.is_none_or(|retry| retry <= self.now), "twice");
+            lease.retry = Some(self.now + RETRY_MS);
+        }
+        if self.primary && reported.len() < limit {
+            let tick = self.now / TICK_MS;
+            let owed = |lease: &Expected| {
+                lease.retry.map_or(lease.deadline.div_ceil(TICK_MS) <= tick, |retry| retry <= self.now)
+            };
+            assert!(!self.leases.values().any(owed), "late");
+        }
+    }
+
+    fn checkpoints(&mut self) -> Vec<(LeaseId, i64)> {
+        let now = self.now;
+        let due = self.leases.iter_mut().filter(|_| self.primary).filter_map(|(&id, lease)| {
+            let left = lease.deadline.saturating_sub(now);
+            let worth = (lease.ttl as u64 * 100).max(5_000);
+            let due = left > 0 && left + worth < lease.recorded_ms();
+            lease.asked |= due;
+            due.then_some((id, left.div_ceil(1_000) as i64))
+        });
+        due.collect()
+    }
+
+    fn check(&self, lessor: &Lessor) {
+        assert_eq!((lessor.len(), lessor.is_primary()), (self.leases.len(), self.primary));
+        let mut ids: Vec<LeaseId> = self.leases.keys().copied().collect();
+        ids.sort_by_key(|id| (self.leases[id].deadline, *id));
+        assert_eq!(lessor.leases(), ids);
+        for (&id, lease) in &self.leases {
+            let left = lease.deadline.saturating_sub(self.now);
+            assert_eq!(lessor.remaining(id, self.now), Some((left, lease.ttl)));
+        }
+    }
+}
+
+fn apply(lessor: &mut Lessor, model: &mut Model, step: Step) {
+    let now = model.now;
+    match step {
+        Step::Grant(id, ttl) => {
+            lessor.grant(id, ttl, now);
+            model.restore(id, ttl, 0);
+        }
+        Step::Restore(id, ttl, remaining) => {
+            lessor.restore(id, ttl, remaining, now);
+            model.restore(id, ttl, remaining);
+        }
+        Step::Revoke(id) => assert_eq!(lessor.revoke(id), model.leases.remove(&id).is_some()),
+        Step::Renew(id) => assert_eq!(lessor.renew(id, now), model.renew(id)),
+        Step::Expired(limit) => model.check_expired(&lessor.expired(now, limit), limit),
+        Step::Promote(extend) => {
+            lessor.promote(now, extend);
+            model.promote(extend);
+        }
+        Step::Demote => {
+            lessor.demote();
+            model.primary = false;
+        }
+        Step::Checkpoints => {
+            let mut due = lessor.due_checkpoints(now, ALL);
+            due.sort_unstable();
+            assert_eq!(due, model.checkpoints());
+        }
+        Step::Checkpointed(id, remaining) => {
+            lessor.checkpointed(id, remaining);
+            if let Some(lease) = model.leases.get_mut(&id) {
+                lease.recorded = remaining.min(lease.ttl);
+                lease.asked = false;
+            }
+        }
+        Step::Pass(span) => model.now += span,
+    }
+}
+
+proptest! {
+    #[test]
+    fn agrees_with_the_model(start in 0u64..10_000_000, steps in prop::collection::vec(step(), 1..150)) {
+        let (mut lessor, mut model) = (Lessor::new(2), Model { now: start, ..Model::default() });
+        apply(&mut lessor, &mut model, Step::Promote(0));
+        for step in steps {
+            apply(&mut lessor, &mut model, step);
+            model.check(&lessor);
+        }
+    }
+}
