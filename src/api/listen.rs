@@ -2,6 +2,7 @@
 //!
 //! A connection stays on its thread, so that its requests wake nobody else. Long work goes to the runtime's blocking pool.
 
+use super::coalesce::Coalesced;
 use super::grpc::Front;
 use crate::shutdown::Shutdown;
 use hyper::server::conn::http2;
@@ -131,7 +132,7 @@ async fn serve(stream: TcpStream, front: Front, options: &Options, shutdown: Shu
         .max_concurrent_streams(options.streams_max)
         .keep_alive_interval(options.ping_interval)
         .keep_alive_timeout(options.ping_timeout);
-    let connection = builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(front));
+    let connection = builder.serve_connection(TokioIo::new(Coalesced::new(stream)), TowerToHyperService::new(front));
     let mut connection = std::pin::pin!(connection);
     let result = tokio::select! {
         result = connection.as_mut() => result,

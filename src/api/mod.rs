@@ -3,6 +3,7 @@
 //! An adapter is a folder that speaks one protocol. It may use `engine`, `types`, `config` and `pb`, nothing below them.
 //! To add one: its `.proto` files, its folder, one entry in [`grpc::Front`].
 
+mod coalesce;
 pub mod etcd;
 pub mod grpc;
 pub mod listen;

@@ -34,6 +34,9 @@ pub trait Consensus: Send + Sync {
     /// Resolves when local reads show every write that was acknowledged before the call.
     fn read_index(&self) -> BoxFuture<'_, Result<(), Error>>;
 
-    /// A snapshot of where things stand; costs next to nothing.
+    /// Where things stand.
     fn status(&self) -> Status;
+
+    /// Current term; asked for with every answer, so it must cost next to nothing.
+    fn term(&self) -> u64;
 }

@@ -115,6 +115,11 @@ impl Engine {
         self.0.consensus.status()
     }
 
+    /// Current term.
+    pub fn term(&self) -> u64 {
+        self.0.consensus.term()
+    }
+
     /// Current revision of the store.
     pub fn revision(&self) -> i64 {
         self.0.store.revision()

@@ -58,6 +58,7 @@ pub struct Node {
     /// Leader of a cluster in which nobody else votes: local reads are linearizable.
     is_sole_voter_leader: AtomicBool,
     purged: AtomicU64,
+    term: AtomicU64,
 }
 
 /// A started node, and what ends when it fails.
@@ -97,6 +98,7 @@ impl Node {
             proposals: AtomicU64::new(0),
             is_sole_voter_leader: AtomicBool::new(false),
             purged: AtomicU64::new(purged),
+            term: AtomicU64::new(0),
         });
         node.lead(&options).await?;
         let failed = node.clone().watch();
@@ -126,6 +128,7 @@ impl Node {
     fn observe(&self) {
         let metrics = self.raft.server_metrics();
         let metrics = metrics.borrow_watched();
+        self.term.store(metrics.vote.leader_id.term, Ordering::Relaxed);
         let mut voters = metrics.membership_config.voter_ids();
         let is_sole = voters.next() == Some(metrics.id) && voters.next().is_none();
         self.is_sole_voter_leader.store(is_sole && metrics.state == ServerState::Leader, Ordering::SeqCst);
@@ -240,6 +243,10 @@ impl Consensus for Node {
                 Err(_) => Err(Error::Timeout),
             }
         })
+    }
+
+    fn term(&self) -> u64 {
+        self.term.load(Ordering::Relaxed)
     }
 
     fn status(&self) -> Status {

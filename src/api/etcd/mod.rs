@@ -61,7 +61,7 @@ impl Etcd {
             cluster_id: identity.cluster,
             member_id: identity.member,
             revision,
-            raft_term: self.engine.status().term,
+            raft_term: self.engine.term(),
         }
     }
 

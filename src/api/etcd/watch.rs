@@ -261,9 +261,6 @@ impl Stream for WatchStream {
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = &mut *self;
-        if this.stopped.as_mut().poll(context).is_ready() {
-            return Poll::Ready(Some(Err(error::Error::Stopped.into())));
-        }
         loop {
             if let Some(frame) = this.pending.pop() {
                 return Poll::Ready(Some(Ok(frame)));
@@ -276,6 +273,9 @@ impl Stream for WatchStream {
                     Some(frame) => return Poll::Ready(Some(Ok(frame))),
                     None => continue,
                 }
+            }
+            if this.stopped.as_mut().poll(context).is_ready() {
+                return Poll::Ready(Some(Err(error::Error::Stopped.into())));
             }
             if this.progress.as_mut().poll(context).is_ready() {
                 this.progress.as_mut().reset(tokio::time::Instant::now() + this.progress_interval);

@@ -15,6 +15,8 @@ pub(super) fn run(inner: &Inner) {
             for batch in chunk {
                 fell_behind |= distribute(&mut state, batch);
             }
+            drop(state);
+            inner.bells.ring();
         }
         if fell_behind {
             inner.want_replay();

@@ -12,6 +12,7 @@
 //!
 //! Locks, in this order: hub state, then one stream. The applier takes neither, only the queue's.
 
+mod bell;
 mod distribute;
 mod replay;
 mod stream;
@@ -128,6 +129,7 @@ struct Inner {
     replay: Mutex<ReplaySignal>,
     replay_wanted: Condvar,
     watchers: AtomicUsize,
+    bells: bell::Bells,
 }
 
 #[derive(Default)]
@@ -158,6 +160,7 @@ impl Hub {
             replay: Mutex::default(),
             replay_wanted: Condvar::new(),
             watchers: AtomicUsize::new(0),
+            bells: bell::Bells::default(),
         });
         let spawn = |name: &str, run: fn(&Inner)| {
             let inner = Arc::clone(&inner);
@@ -185,9 +188,9 @@ impl Hub {
         }
     }
 
-    /// A new stream of watchers for one client.
+    /// A new stream of watchers for one client, to be read on the runtime that calls.
     pub fn stream(&self) -> Arc<Stream> {
-        Arc::new(Stream::default())
+        Arc::new(Stream::new(self.inner.bells.here()))
     }
 
     /// Registers a watcher. Its first delivery is `Created`. `start` is the first revision that it wants; 0: from now on.
@@ -211,6 +214,7 @@ impl Hub {
         };
         state.watchers.insert(key, watcher);
         stream.push_control(Delivery::Created { id, revision: current });
+        stream.ring();
         if next > current {
             state.join_group(key);
         } else {
@@ -226,6 +230,7 @@ impl Hub {
         if let Some(watcher) = self.inner.remove(&mut state, key) {
             let revision = self.inner.store.revision();
             watcher.stream.push_control(Delivery::Canceled { id: watcher.id, revision });
+            watcher.stream.ring();
         }
     }
 
@@ -245,6 +250,7 @@ impl Hub {
         let mut watchers = keys.filter_map(|key| state.watchers.get(&key)).peekable();
         if watchers.peek().is_some() && watchers.all(|w| w.group.is_some() && w.next <= revision + 1) {
             stream.push_control(Delivery::Progress { id: -1, revision });
+            stream.ring();
         }
     }
 
@@ -259,6 +265,7 @@ impl Hub {
                 stream.push_control(Delivery::Progress { id: watcher.id, revision });
             }
         }
+        stream.ring();
     }
 
     /// To be called when a client has taken deliveries off a stream that was full.

@@ -74,6 +74,7 @@ fn choose(inner: &Inner, after: WatcherKey) -> Option<Pass> {
     for key in gone {
         if let Some(watcher) = inner.remove(&mut state, key) {
             watcher.stream.push_control(Delivery::Compacted { id: watcher.id, compacted });
+            watcher.stream.ring();
         }
     }
     let from = keys.iter().map(|(_, next, _)| *next).min()?;
@@ -89,6 +90,7 @@ fn deliver(inner: &Inner, pass: &Pass, batches: &[Arc<EventBatch>]) {
         let found = matched.entry((spec, *next)).or_insert_with(|| find(spec, *next, end, batches));
         hand_over(inner, *key, *next, end, found.as_ref());
     }
+    inner.bells.ring();
 }
 
 fn find(spec: &Spec, next: i64, end: i64, batches: &[Arc<EventBatch>]) -> Option<Arc<Matched>> {

@@ -1,6 +1,7 @@
 //! One client's stream of deliveries: a queue bounded in bytes, filled by the hub and drained by the adapter.
 
 use super::Matched;
+use super::bell::Bell;
 use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -74,37 +75,59 @@ struct Queued {
     writer: Option<Waker>,
 }
 
-/// See the module.
-#[derive(Default)]
-pub struct Stream(Mutex<Queued>);
+/// See the module. Whoever pushes must ring the bell afterwards.
+pub struct Stream {
+    queued: Mutex<Queued>,
+    bell: Arc<Bell>,
+}
 
 impl Stream {
+    pub(super) fn new(bell: Arc<Bell>) -> Stream {
+        Stream { queued: Mutex::default(), bell }
+    }
+
+    /// Wakes the reader if something was pushed.
+    pub(super) fn ring(&self) {
+        self.bell.ring();
+    }
+
+    fn push(&self, queued: &mut Queued, delivery: Delivery) {
+        if queued.is_closed {
+            return;
+        }
+        queued.bytes += delivery.bytes();
+        queued.deliveries.push_back(delivery);
+        if let Some(reader) = queued.reader.take() {
+            self.bell.add(reader);
+        }
+    }
+
     /// Queues events for the watcher `id`; false when there is no room.
     pub(super) fn push_events(&self, id: i64, matched: &Arc<Matched>) -> bool {
-        let mut queued = self.0.lock();
+        let mut queued = self.queued.lock();
         let is_full = queued.bytes > 0 && queued.bytes + matched.bytes > QUEUED_BYTES_MAX;
         if is_full {
             queued.was_full = true;
             return queued.is_closed;
         }
-        queued.push(Delivery::Events { id, matched: Arc::clone(matched) });
+        self.push(&mut queued, Delivery::Events { id, matched: Arc::clone(matched) });
         true
     }
 
     /// The same for the replay, which stops at half the room and then lets one batch in, however large.
     pub(super) fn push_replayed(&self, id: i64, matched: &Arc<Matched>) -> bool {
-        let mut queued = self.0.lock();
+        let mut queued = self.queued.lock();
         if queued.bytes > QUEUED_BYTES_MAX / 2 {
             queued.was_full = true;
             return queued.is_closed;
         }
-        queued.push(Delivery::Events { id, matched: Arc::clone(matched) });
+        self.push(&mut queued, Delivery::Events { id, matched: Arc::clone(matched) });
         true
     }
 
     /// Whether the replay may add to it.
     pub(super) fn wants_replay(&self) -> bool {
-        let mut queued = self.0.lock();
+        let mut queued = self.queued.lock();
         let has_room = queued.bytes <= QUEUED_BYTES_MAX / 2;
         queued.was_full |= !has_room;
         has_room
@@ -112,13 +135,13 @@ impl Stream {
 
     /// Queues an answer to a request; always taken, see [`Stream::poll_control`].
     pub(super) fn push_control(&self, delivery: Delivery) {
-        let mut queued = self.0.lock();
+        let mut queued = self.queued.lock();
         queued.controls += 1;
-        queued.push(delivery);
+        self.push(&mut queued, delivery);
     }
 
     pub(super) fn close(&self) {
-        let mut queued = self.0.lock();
+        let mut queued = self.queued.lock();
         queued.is_closed = true;
         queued.deliveries.clear();
         queued.bytes = 0;
@@ -126,7 +149,7 @@ impl Stream {
 
     /// Ready when another request may be taken from the client.
     pub fn poll_control(&self, context: &mut Context<'_>) -> Poll<()> {
-        let mut queued = self.0.lock();
+        let mut queued = self.queued.lock();
         if queued.controls < CONTROLS_MAX {
             return Poll::Ready(());
         }
@@ -136,7 +159,7 @@ impl Stream {
 
     /// The next delivery, and whether the hub must be told that there is room again.
     pub fn poll_next(&self, context: &mut Context<'_>) -> Poll<(Delivery, bool)> {
-        let mut queued = self.0.lock();
+        let mut queued = self.queued.lock();
         let Some(delivery) = queued.deliveries.pop_front() else {
             queued.reader = Some(context.waker().clone());
             return Poll::Pending;
@@ -153,18 +176,5 @@ impl Stream {
             queued.was_full = false;
         }
         Poll::Ready((delivery, has_room_again))
-    }
-}
-
-impl Queued {
-    fn push(&mut self, delivery: Delivery) {
-        if self.is_closed {
-            return;
-        }
-        self.bytes += delivery.bytes();
-        self.deliveries.push_back(delivery);
-        if let Some(reader) = self.reader.take() {
-            reader.wake();
-        }
     }
 }
