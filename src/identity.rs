@@ -21,7 +21,10 @@ struct Form {
 pub fn load_or_create(dir: &Path, make: impl FnOnce() -> Identity) -> io::Result<Identity> {
     match fs::read(dir.join(FILE)) {
         Ok(bytes) => parse(&bytes).ok_or_else(|| {
-            let text = format!("{} is damaged; restore it, or the whole directory, from a backup", dir.join(FILE).display());
+            let text = format!(
+                "{} is damaged; restore it, or the whole directory, from a backup",
+                dir.join(FILE).display()
+            );
             io::Error::new(io::ErrorKind::InvalidData, text)
         }),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {

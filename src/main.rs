@@ -14,6 +14,8 @@ use std::process::ExitCode;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
+    // Huge pages would round every small arena up to megabytes of anonymous memory. An old kernel may refuse.
+    let _ = nix::sys::prctl::set_thp_disable(true);
     match args::parse(std::env::args_os().skip(1)) {
         Ok(Command::Help) => print(&help::help()),
         Ok(Command::Version) => print(&help::version()),

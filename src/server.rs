@@ -30,7 +30,7 @@ use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Handle, Runtime};
 
 /// Bytes of changes in memory that start a flush.
-const MEMTABLE_BYTES_MAX: usize = 32 << 20;
+const MEMTABLE_BYTES_MAX: usize = 16 << 20;
 /// Longest time that a change stays out of LMDB.
 const FLUSH_INTERVAL: Duration = Duration::from_secs(1);
 /// Rows that one step of physical compaction removes, for each revision that `--compaction-batch-limit` allows.
@@ -332,12 +332,19 @@ fn serve_clients(
         streams_max: config.listen.streams_max,
         ping_interval: config.listen.keepalive.interval,
         ping_timeout: config.listen.keepalive.timeout.unwrap_or(PING_TIMEOUT),
+        min_ping_time: config.listen.keepalive.min_time,
     };
     let connections = Connections::default();
     for (listener, address) in listeners {
         let (front, options) = (front.clone(), options.clone());
-        let accepting =
-            listen::accept(listener, front, options, workers.handles.clone(), connections.clone(), shutdown.clone());
+        let accepting = listen::accept(
+            listener,
+            front,
+            options,
+            workers.handles.clone(),
+            connections.clone(),
+            shutdown.clone(),
+        );
         tokio::spawn(accepting);
         tracing::info!("ready to serve client requests");
         tracing::info!(%address, "serving client traffic insecurely; this is strongly discouraged!");

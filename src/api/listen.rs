@@ -4,6 +4,7 @@
 
 use super::coalesce::Coalesced;
 use super::grpc::Front;
+use super::guard::Guard;
 use crate::shutdown::Shutdown;
 use hyper::server::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -37,6 +38,8 @@ pub struct Options {
     pub ping_interval: Option<Duration>,
     /// How long the answer may take.
     pub ping_timeout: Duration,
+    /// Least time between a client's pings.
+    pub min_ping_time: Duration,
 }
 
 /// Open connections, for a stop that waits for them.
@@ -56,9 +59,8 @@ impl Connections {
     /// Waits until none is open, for `grace` at most; returns how many are left.
     pub async fn drained(&self, grace: Duration) -> usize {
         let mut changed = self.changed.subscribe();
-        let empty = async {
-            while self.open.load(Ordering::SeqCst) > 0 && changed.changed().await.is_ok() {}
-        };
+        let empty =
+            async { while self.open.load(Ordering::SeqCst) > 0 && changed.changed().await.is_ok() {} };
         // Whoever is not done by then is cut off.
         let _ = tokio::time::timeout(grace, empty).await;
         self.open.load(Ordering::SeqCst)
@@ -132,7 +134,8 @@ async fn serve(stream: TcpStream, front: Front, options: &Options, shutdown: Shu
         .max_concurrent_streams(options.streams_max)
         .keep_alive_interval(options.ping_interval)
         .keep_alive_timeout(options.ping_timeout);
-    let connection = builder.serve_connection(TokioIo::new(Coalesced::new(stream)), TowerToHyperService::new(front));
+    let stream = TokioIo::new(Guard::new(Coalesced::new(stream), options.min_ping_time));
+    let connection = builder.serve_connection(stream, TowerToHyperService::new(front));
     let mut connection = std::pin::pin!(connection);
     let result = tokio::select! {
         result = connection.as_mut() => result,

@@ -6,4 +6,5 @@
 mod coalesce;
 pub mod etcd;
 pub mod grpc;
+mod guard;
 pub mod listen;

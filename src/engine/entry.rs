@@ -115,8 +115,7 @@ mod tests {
             failure: Vec::new(),
         });
         let entry = Entry::new(txn.clone(), 300);
-        let stored: &[u8] =
-            &[1, 172, 2, 2, 1, 1, b'k', 0, 0, 2, 6, 1, 1, 1, b'k', 1, b'v', 14, 0, 0, 0, 0];
+        let stored: &[u8] = &[1, 172, 2, 2, 1, 1, b'k', 0, 0, 2, 6, 1, 1, 1, b'k', 1, b'v', 14, 0, 0, 0, 0];
         assert_eq!(&entry.bytes()[..], stored);
         let entry = Entry::decode(Bytes::from_static(stored)).unwrap();
         assert_eq!((entry.command(), entry.time_ms()), (&txn, 300));

@@ -279,7 +279,9 @@ impl Engine {
 
 fn revision_of(outcome: &Outcome) -> i64 {
     match outcome {
-        Outcome::Put { revision, .. } | Outcome::DeleteRange { revision, .. } | Outcome::Done { revision } => *revision,
+        Outcome::Put { revision, .. }
+        | Outcome::DeleteRange { revision, .. }
+        | Outcome::Done { revision } => *revision,
         Outcome::Txn(txn) => txn.revision,
     }
 }

@@ -36,7 +36,8 @@ impl RevisionBounds {
 
     /// Whether a pair lies within the bounds.
     pub fn admits(&self, meta: &Meta) -> bool {
-        let within = |value: i64, min: i64, max: i64| (min == 0 || value >= min) && (max == 0 || value <= max);
+        let within =
+            |value: i64, min: i64, max: i64| (min == 0 || value >= min) && (max == 0 || value <= max);
         within(meta.modified.main, self.mod_min, self.mod_max)
             && within(meta.create_revision, self.create_min, self.create_max)
     }

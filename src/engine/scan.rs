@@ -74,7 +74,11 @@ impl Scan {
     }
 
     /// Goes on in a fresh snapshot.
-    pub fn step(&mut self, budget: Budget, emit: impl FnMut(&Snapshot, &[u8], &Image<'_>) -> Result<usize>) -> Result<()> {
+    pub fn step(
+        &mut self,
+        budget: Budget,
+        emit: impl FnMut(&Snapshot, &[u8], &Image<'_>) -> Result<usize>,
+    ) -> Result<()> {
         let snapshot = self.store.pinned_snapshot(&self.pin)?;
         self.step_in(&snapshot, budget, emit)
     }
@@ -94,7 +98,8 @@ impl Scan {
         snapshot.scan(&rest, |key, image| {
             keys += 1;
             *count += 1;
-            let is_wanted = !query.count_only && (!query.bounds.is_some() || query.bounds.admits(&image.meta()));
+            let is_wanted =
+                !query.count_only && (!query.bounds.is_some() || query.bounds.admits(&image.meta()));
             if is_wanted && query.limit > 0 && *emitted >= query.limit {
                 *more = true;
             } else if is_wanted {

@@ -159,7 +159,14 @@ impl Lessor {
         let lease = &mut self.leases[slot as usize];
         let ttl_secs = ttl_secs.clamp(self.min_ttl_secs, TTL_MAX_SECS);
         let recorded_secs = remaining_secs.clamp(0, ttl_secs);
-        *lease = Lease { id, ttl_secs, recorded_secs, generation: lease.generation, live: true, ..Lease::default() };
+        *lease = Lease {
+            id,
+            ttl_secs,
+            recorded_secs,
+            generation: lease.generation,
+            live: true,
+            ..Lease::default()
+        };
         lease.deadline_ms = now_ms.saturating_add(lease.recorded_ms());
         if self.primary {
             self.arm(slot);
@@ -327,7 +334,8 @@ impl Lessor {
 
     /// Places of all leases in the order of their deadlines, then ids.
     fn by_expiry(&self) -> Vec<u32> {
-        let mut order: Vec<u32> = (0u32..).zip(&self.leases).filter(|(_, l)| l.live).map(|(slot, _)| slot).collect();
+        let mut order: Vec<u32> =
+            (0u32..).zip(&self.leases).filter(|(_, l)| l.live).map(|(slot, _)| slot).collect();
         order.sort_unstable_by_key(|&slot| {
             let lease = &self.leases[slot as usize];
             (lease.deadline_ms, lease.id)

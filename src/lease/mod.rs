@@ -3,8 +3,8 @@
 //! Who decides: the leader alone, by its own clock, when a lease has run out. Who records: everyone, through the log, that
 //! a lease was granted, ended, or how much time it had left. Renewals are not recorded.
 
-pub mod table;
 pub mod lessor;
 #[cfg(test)]
 mod lessor_test;
+pub mod table;
 mod wheel;

@@ -25,7 +25,8 @@ pub fn load(txn: &ReadTxn) -> Result<Leases, Error> {
     let mut leases = Leases::new();
     for row in txn.all(Table::Lease)? {
         let (key, value) = row?;
-        let (id, lease) = parse(key, value).ok_or_else(|| Error::Damaged("a row of the lease table".into()))?;
+        let (id, lease) =
+            parse(key, value).ok_or_else(|| Error::Damaged("a row of the lease table".into()))?;
         leases.insert(id, lease);
     }
     Ok(leases)

@@ -22,12 +22,12 @@ pub mod flush;
 pub mod hash;
 pub mod history;
 pub mod memtable;
+#[cfg(test)]
+mod model_test;
 mod pins;
 pub mod snapshot;
 pub mod watch;
 pub mod writer;
-#[cfg(test)]
-mod model_test;
 
 pub use memtable::{Event, EventBatch};
 pub use pins::Pin;

@@ -71,7 +71,8 @@ struct Subject {
 
 impl Subject {
     fn open(dir: tempfile::TempDir) -> Subject {
-        let store = Store::open(Env::open(&super::defrag::current_dir(dir.path()).unwrap(), 1 << 30).unwrap());
+        let store =
+            Store::open(Env::open(&super::defrag::current_dir(dir.path()).unwrap(), 1 << 30).unwrap());
         Subject { dir, store: store.unwrap() }
     }
 
@@ -131,7 +132,8 @@ fn check_reads(subject: &Subject, model: &Model, revision: i64, range: &KeyRange
         .scan(range, |key, image| {
             let meta = image.meta();
             let value = snapshot.value(&image)?.into_owned();
-            let kv = (key.to_vec(), value, meta.create_revision, meta.modified.main, meta.version, meta.lease);
+            let kv =
+                (key.to_vec(), value, meta.create_revision, meta.modified.main, meta.version, meta.lease);
             found.push(kv);
             Ok(ControlFlow::Continue(()))
         })
@@ -164,7 +166,10 @@ fn check_history(subject: &Subject, model: &Model, from: i64) {
     }
     assert!(from >= model.compacted);
     let from = from.max(2);
-    assert_eq!(found.iter().map(|b| b.revision).collect::<Vec<_>>(), (from..=model.revision()).collect::<Vec<_>>());
+    assert_eq!(
+        found.iter().map(|b| b.revision).collect::<Vec<_>>(),
+        (from..=model.revision()).collect::<Vec<_>>()
+    );
     for batch in found {
         let expected = &model.changes[batch.revision as usize - 1];
         assert_eq!(batch.events.len(), expected.len());
@@ -190,8 +195,14 @@ fn check_history(subject: &Subject, model: &Model, from: i64) {
 
 fn check_leases(subject: &Subject, model: &Model) {
     for lease in 1..3 {
-        let expected: Vec<Bytes> =
-            model.states.last().unwrap().values().filter(|kv| kv.5 == lease).map(|kv| kv.0.clone().into()).collect();
+        let expected: Vec<Bytes> = model
+            .states
+            .last()
+            .unwrap()
+            .values()
+            .filter(|kv| kv.5 == lease)
+            .map(|kv| kv.0.clone().into())
+            .collect();
         assert_eq!(subject.store.keys_of_lease(lease).unwrap(), expected);
     }
 }

@@ -14,7 +14,7 @@ use std::ops::{Bound, RangeBounds};
 use std::sync::Arc;
 
 /// Bytes of durable entries kept in memory for followers and for apply.
-const CACHE_BYTES_MAX: usize = 16 << 20;
+const CACHE_BYTES_MAX: usize = 4 << 20;
 /// Bytes read from the files at once.
 const READ_BYTES: usize = 4 << 20;
 
@@ -46,7 +46,7 @@ fn from_wal(id: wal::LogId) -> LogId {
 
 fn size(entry: &LogEntry) -> usize {
     let payload = match &entry.payload {
-        super::Payload::Normal(entry) => entry.bytes().len(),
+        super::Payload::Normal(entry) => 2 * entry.bytes().len(), // its bytes, and the command they stand for
         _ => 0,
     };
     payload + size_of::<LogEntry>()
@@ -123,7 +123,8 @@ impl State {
 
     /// Lets go of durable entries beyond the budget.
     fn trim(&mut self) {
-        while self.cache_bytes > CACHE_BYTES_MAX && self.cache.front().map(|e| e.log_id.index) <= self.durable {
+        while self.cache_bytes > CACHE_BYTES_MAX && self.cache.front().map(|e| e.log_id.index) <= self.durable
+        {
             let entry = self.cache.pop_front().expect("just seen");
             self.cache_bytes -= size(&entry);
         }

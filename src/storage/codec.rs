@@ -127,8 +127,11 @@ impl<'a> Image<'a> {
             return None;
         }
         let main = take_varint(&mut fields)? as i64;
-        let value =
-            if flags & VALUE_IN_BLOB != 0 { Value::Blob(take_varint(&mut rest)?) } else { Value::Inline(rest) };
+        let value = if flags & VALUE_IN_BLOB != 0 {
+            Value::Blob(take_varint(&mut rest)?)
+        } else {
+            Value::Inline(rest)
+        };
         Some(Image { flags, modified: Revision::new(main, sub), meta, value })
     }
 

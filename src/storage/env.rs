@@ -3,9 +3,7 @@
 use super::schema::{FORMAT, NAMES, TABLES, Table, meta};
 use super::{Error, Result};
 use heed::types::Bytes;
-use heed::{
-    CommitOrAbort, CompactionOption, Database, EnvOpenOptions, PutFlags, RoTxn, RwTxn, WithoutTls,
-};
+use heed::{CommitOrAbort, CompactionOption, Database, EnvOpenOptions, PutFlags, RoTxn, RwTxn, WithoutTls};
 use std::ops::Bound;
 use std::path::Path;
 
@@ -36,7 +34,8 @@ impl Env {
     /// Opens the environment in the directory `path`, creating what is missing. `quota` (bytes) sizes the map.
     pub fn open(path: &Path, quota: u64) -> Result<Env> {
         std::fs::create_dir_all(path)?;
-        let map_size = MAP_SIZE_MIN.max(usize::try_from(quota).unwrap_or(usize::MAX).saturating_mul(8).min(1 << 44));
+        let map_size =
+            MAP_SIZE_MIN.max(usize::try_from(quota).unwrap_or(usize::MAX).saturating_mul(8).min(1 << 44));
         let mut options = EnvOpenOptions::new().read_txn_without_tls();
         options.map_size(map_size).max_readers(MAX_READERS).max_dbs(NAMES.len() as u32);
         // SAFETY: the file is private to this process: the data directory is held under an exclusive lock, nothing

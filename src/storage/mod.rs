@@ -41,9 +41,9 @@ impl From<heed::Error> for Error {
     fn from(error: heed::Error) -> Error {
         match error {
             heed::Error::Io(e) => Error::Io(e),
-            heed::Error::Mdb(heed::MdbError::Corrupted | heed::MdbError::Invalid | heed::MdbError::PageNotFound) => {
-                Error::Damaged("not a valid LMDB file".into())
-            }
+            heed::Error::Mdb(
+                heed::MdbError::Corrupted | heed::MdbError::Invalid | heed::MdbError::PageNotFound,
+            ) => Error::Damaged("not a valid LMDB file".into()),
             other => Error::Lmdb(other.to_string()),
         }
     }

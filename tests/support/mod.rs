@@ -103,14 +103,19 @@ impl Server {
 
     /// Sends SIGTERM and waits for the end; returns the exit status.
     pub fn terminate(&mut self) -> std::process::ExitStatus {
-        let status = Command::new("kill").args(["-TERM", &self.pid().to_string()]).status().expect("kill -TERM");
+        let status =
+            Command::new("kill").args(["-TERM", &self.pid().to_string()]).status().expect("kill -TERM");
         assert!(status.success(), "kill -TERM failed");
         let deadline = Instant::now() + START_TIMEOUT;
         loop {
             if let Some(status) = self.child.try_wait().expect("wait for the server") {
                 return status;
             }
-            assert!(Instant::now() < deadline, "the server did not stop; log:\n{}", self.log_lines().join("\n"));
+            assert!(
+                Instant::now() < deadline,
+                "the server did not stop; log:\n{}",
+                self.log_lines().join("\n")
+            );
             std::thread::sleep(Duration::from_millis(10));
         }
     }

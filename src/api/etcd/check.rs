@@ -12,7 +12,8 @@ pub fn range(request: &RangeRequest) -> Result<(), Error> {
     if request.key.is_empty() {
         return Err(Error::EmptyKey);
     }
-    if SortOrder::try_from(request.sort_order).is_err() || SortTarget::try_from(request.sort_target).is_err() {
+    if SortOrder::try_from(request.sort_order).is_err() || SortTarget::try_from(request.sort_target).is_err()
+    {
         return Err(Error::InvalidSortOption);
     }
     Ok(())
@@ -56,12 +57,24 @@ pub fn delete_range(request: &DeleteRangeRequest) -> Result<(), Error> {
     if request.key.is_empty() { Err(Error::EmptyKey) } else { Ok(()) }
 }
 
-/// KV-T1 to KV-T4.
+/// KV-T1 to KV-T4. All shapes come before the first duplicate, whatever the branch.
 pub fn txn(request: &TxnRequest, ops_max: usize) -> Result<(), Error> {
     shape(request, ops_max)?;
-    duplicates(&request.success)?;
-    duplicates(&request.failure)?;
+    for branch in [&request.success, &request.failure] {
+        if !is_single(branch) {
+            changes(branch)?;
+        }
+    }
     Ok(())
+}
+
+/// Whether a branch is too short for a duplicate. Most are, and are spared the bookkeeping.
+fn is_single(ops: &[RequestOp]) -> bool {
+    match ops {
+        [] => true,
+        [op] => !matches!(op.request, Some(Request::RequestTxn(_))),
+        _ => false,
+    }
 }
 
 fn shape(request: &TxnRequest, ops_max: usize) -> Result<(), Error> {
@@ -82,66 +95,66 @@ fn shape(request: &TxnRequest, ops_max: usize) -> Result<(), Error> {
     Ok(())
 }
 
-/// Ranges that are deleted: start to end (`None`: unbounded), merged, so that none overlap.
-#[derive(Default)]
-struct Deleted<'r>(BTreeMap<&'r [u8], &'r [u8]>, Vec<&'r [u8]>);
-
-impl<'r> Deleted<'r> {
-    /// Adds a range; an inverted one covers nothing. That is also what etcd makes of "from key on", whose end is a zero
-    /// byte: it does not notice that such a delete covers a put (KV-T4).
-    fn add(&mut self, start: &'r [u8], end: &'r [u8]) {
-        if end.is_empty() {
-            self.1.push(start); // a single key; rarely many
-        } else if end > start {
-            let (mut start, mut end) = (start, end);
-            while let Some((&s, &e)) = self.0.range(..=end).next_back() {
-                if e < start {
-                    break;
-                }
-                self.0.remove(s);
-                start = start.min(s);
-                end = end.max(e);
-            }
-            self.0.insert(start, end);
-        }
-    }
-
-    fn covers(&self, key: &[u8], points: &HashSet<&[u8]>) -> bool {
-        points.contains(key) || self.0.range(..=key).next_back().is_some_and(|(_, &end)| key < end)
-    }
-}
-
-/// Keys that a list of ops puts, and ranges that it deletes.
+/// What a list of ops changes, nested ones included.
 #[derive(Default)]
 struct Changes<'r> {
     puts: HashSet<&'r [u8]>,
-    deleted: Deleted<'r>,
-    points: HashSet<&'r [u8]>,
+    /// Keys deleted one by one.
+    deleted_keys: HashSet<&'r [u8]>,
+    /// Ranges deleted, start to end; those that touch are merged, so that one look finds what covers a key.
+    deleted_ranges: BTreeMap<&'r [u8], &'r [u8]>,
 }
 
 impl<'r> Changes<'r> {
-    fn delete(&mut self, start: &'r [u8], end: &'r [u8]) {
-        self.deleted.add(start, end);
-        self.points.extend(self.deleted.1.drain(..));
+    /// An inverted range covers nothing. "From key on" counts as one, since its end is a zero byte: etcd does not
+    /// notice that such a delete covers a put (KV-T4).
+    fn delete(&mut self, mut start: &'r [u8], mut end: &'r [u8]) {
+        if end.is_empty() {
+            self.deleted_keys.insert(start);
+        } else if start < end {
+            while let Some((&s, &e)) = self.deleted_ranges.range(..=end).next_back() {
+                if e < start {
+                    break;
+                }
+                self.deleted_ranges.remove(s);
+                start = start.min(s);
+                end = end.max(e);
+            }
+            self.deleted_ranges.insert(start, end);
+        }
+    }
+
+    fn is_deleted(&self, key: &[u8]) -> bool {
+        self.deleted_keys.contains(key)
+            || self.deleted_ranges.range(..=key).next_back().is_some_and(|(_, &end)| key < end)
     }
 
     fn put(&mut self, key: &'r [u8]) -> Result<(), Error> {
-        if self.deleted.covers(key, &self.points) || !self.puts.insert(key) {
-            return Err(Error::DuplicateKey);
+        if self.is_deleted(key) || !self.puts.insert(key) { Err(Error::DuplicateKey) } else { Ok(()) }
+    }
+
+    /// Adds a nested txn. Only one of its branches runs, so a key may be put in both; what either deletes counts for
+    /// the ops that come later, not for its own or earlier nested ones (KV-T4).
+    fn nest(&mut self, txn: &'r TxnRequest) -> Result<(), Error> {
+        let success = changes(&txn.success)?;
+        let failure = changes(&txn.failure)?;
+        for key in success.puts.union(&failure.puts) {
+            self.put(key)?;
+        }
+        for branch in [success, failure] {
+            self.deleted_keys.extend(branch.deleted_keys);
+            for (start, end) in branch.deleted_ranges {
+                self.delete(start, end);
+            }
         }
         Ok(())
     }
 }
 
-/// A key may be put once, and not put where it is deleted; branches of a nested txn exclude each other.
-fn duplicates(ops: &[RequestOp]) -> Result<Changes<'_>, Error> {
+/// A key may be put once, and not put where it is deleted. The order of the passes is etcd's, and decides which
+/// duplicates are found: deletes of this level, nested txns, puts of this level.
+fn changes(ops: &[RequestOp]) -> Result<Changes<'_>, Error> {
     let mut changes = Changes::default();
-    if let [RequestOp { request: Some(Request::RequestPut(_) | Request::RequestRange(_)) }] = ops {
-        if let Some(Request::RequestPut(put)) = &ops[0].request {
-            changes.puts.insert(&put.key);
-        }
-        return Ok(changes);
-    }
     for op in ops {
         if let Some(Request::RequestDeleteRange(delete)) = &op.request {
             changes.delete(&delete.key, &delete.range_end);
@@ -149,7 +162,7 @@ fn duplicates(ops: &[RequestOp]) -> Result<Changes<'_>, Error> {
     }
     for op in ops {
         if let Some(Request::RequestTxn(txn)) = &op.request {
-            nested(&mut changes, txn)?;
+            changes.nest(txn)?;
         }
     }
     for op in ops {
@@ -160,23 +173,5 @@ fn duplicates(ops: &[RequestOp]) -> Result<Changes<'_>, Error> {
     Ok(changes)
 }
 
-fn nested<'r>(changes: &mut Changes<'r>, txn: &'r TxnRequest) -> Result<(), Error> {
-    let success = duplicates(&txn.success)?;
-    let failure = duplicates(&txn.failure)?;
-    for key in &success.puts {
-        changes.put(key)?;
-    }
-    for key in &failure.puts {
-        if success.puts.contains(key) {
-            continue; // put above already, and only one of the branches runs
-        }
-        changes.put(key)?;
-    }
-    for branch in [success, failure] {
-        for (start, end) in branch.deleted.0 {
-            changes.delete(start, end);
-        }
-        changes.points.extend(branch.points);
-    }
-    Ok(())
-}
+#[cfg(test)]
+mod tests;

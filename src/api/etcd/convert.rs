@@ -139,7 +139,8 @@ pub fn is_read_only(request: &pb::TxnRequest) -> bool {
 
 /// Every read of either branch is serializable; true without any (KV-T13).
 pub fn is_serializable(request: &pb::TxnRequest) -> bool {
-    let is_local = |op: &pb::RequestOp| matches!(&op.request, Some(Request::RequestRange(r)) if r.serializable);
+    let is_local =
+        |op: &pb::RequestOp| matches!(&op.request, Some(Request::RequestRange(r)) if r.serializable);
     request.success.iter().chain(&request.failure).all(is_local)
 }
 
@@ -195,3 +196,6 @@ fn op_response(outcome: &OpOutcome) -> pb::ResponseOp {
     };
     pb::ResponseOp { response: Some(response) }
 }
+
+#[cfg(test)]
+mod tests;

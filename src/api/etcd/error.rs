@@ -113,3 +113,64 @@ pub fn status(error: engine::Error) -> Status {
     };
     error.into()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{mvcc, storage};
+
+    /// Code and text that a client sees.
+    fn on_the_wire(error: impl Into<engine::Error>) -> (Code, String) {
+        let status = status(error.into());
+        (status.code(), status.message().to_owned())
+    }
+
+    #[test]
+    fn refusals_are_told_in_etcds_words() {
+        let rows = [
+            (Refusal::KeyNotFound, Code::InvalidArgument, "etcdserver: key not found"),
+            (Refusal::LeaseNotFound, Code::NotFound, "etcdserver: requested lease not found"),
+            (Refusal::LeaseExists, Code::FailedPrecondition, "etcdserver: lease already exists"),
+            (Refusal::Compacted, Code::OutOfRange, "etcdserver: mvcc: required revision has been compacted"),
+            (
+                Refusal::FutureRevision,
+                Code::OutOfRange,
+                "etcdserver: mvcc: required revision is a future revision",
+            ),
+            (Refusal::NoSpace, Code::ResourceExhausted, "etcdserver: mvcc: database space exceeded"),
+            (Refusal::Corrupt, Code::DataLoss, "etcdserver: corrupt cluster"),
+        ];
+        for (refusal, code, text) in rows {
+            assert_eq!(on_the_wire(refusal), (code, text.to_owned()));
+        }
+    }
+
+    #[test]
+    fn kv_r4_r5_reads_fail_as_refusals_do() {
+        assert_eq!(on_the_wire(mvcc::Error::Compacted), on_the_wire(Refusal::Compacted));
+        assert_eq!(on_the_wire(mvcc::Error::FutureRevision), on_the_wire(Refusal::FutureRevision));
+    }
+
+    #[test]
+    fn an_error_without_a_row_is_unknown_with_its_own_text() {
+        let error = storage::Error::Damaged("a page".into());
+        let text = error.to_string();
+        assert_eq!(on_the_wire(mvcc::Error::Storage(error)), (Code::Unknown, text));
+    }
+
+    #[test]
+    fn g6_g7_g9_limits_and_leadership() {
+        let rows = [
+            (engine::Error::TooLarge, Code::InvalidArgument, "etcdserver: request is too large"),
+            (engine::Error::TooManyRequests, Code::Unknown, "etcdserver: too many requests"),
+            (engine::Error::NoLeader, Code::Unavailable, "etcdserver: no leader"),
+            (engine::Error::LeaderChanged, Code::Unavailable, "etcdserver: leader changed"),
+            (engine::Error::Timeout, Code::Unavailable, "etcdserver: request timed out"),
+            (engine::Error::Stopped, Code::Unavailable, "etcdserver: server stopped"),
+            (engine::Error::MemberNotFound, Code::NotFound, "etcdserver: member not found"),
+        ];
+        for (error, code, text) in rows {
+            assert_eq!(on_the_wire(error), (code, text.to_owned()));
+        }
+    }
+}

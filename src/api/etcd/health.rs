@@ -12,7 +12,10 @@ type Updates = Pin<Box<dyn Stream<Item = Result<HealthCheckResponse, Status>> + 
 
 #[tonic::async_trait]
 impl Health for Etcd {
-    async fn check(&self, request: Request<HealthCheckRequest>) -> Result<Response<HealthCheckResponse>, Status> {
+    async fn check(
+        &self,
+        request: Request<HealthCheckRequest>,
+    ) -> Result<Response<HealthCheckResponse>, Status> {
         match request.into_inner().service.as_str() {
             "" => Ok(Response::new(HealthCheckResponse { status: ServingStatus::Serving as i32 })),
             _ => Err(Status::not_found("unknown service")),

@@ -29,7 +29,10 @@ impl Kv for Etcd {
 
     type RangeStreamStream = range_stream::Chunks;
 
-    async fn range_stream(&self, request: Request<RangeRequest>) -> Result<Response<range_stream::Chunks>, Status> {
+    async fn range_stream(
+        &self,
+        request: Request<RangeRequest>,
+    ) -> Result<Response<range_stream::Chunks>, Status> {
         self.check(request.metadata())?;
         let request = request.into_inner();
         check::range_stream(&request)?;
@@ -94,7 +97,10 @@ impl Kv for Etcd {
         Ok(Response::new(convert::txn_response(&outcome, header)))
     }
 
-    async fn compact(&self, request: Request<CompactionRequest>) -> Result<Response<CompactionResponse>, Status> {
+    async fn compact(
+        &self,
+        request: Request<CompactionRequest>,
+    ) -> Result<Response<CompactionResponse>, Status> {
         self.check(request.metadata())?;
         let CompactionRequest { revision, physical } = request.into_inner();
         let revision = self.engine.compact(revision, physical).await.map_err(error::status)?;

@@ -6,9 +6,10 @@ use crate::engine::command::{AlarmKind, Command};
 use crate::pb::etcdserverpb::alarm_request::AlarmAction;
 use crate::pb::etcdserverpb::maintenance_server::Maintenance;
 use crate::pb::etcdserverpb::{
-    AlarmMember, AlarmRequest, AlarmResponse, AlarmType, DefragmentRequest, DefragmentResponse, DowngradeInfo,
-    DowngradeRequest, DowngradeResponse, HashKvRequest, HashKvResponse, HashRequest, HashResponse,
-    MoveLeaderRequest, MoveLeaderResponse, SnapshotRequest, SnapshotResponse, StatusRequest, StatusResponse,
+    AlarmMember, AlarmRequest, AlarmResponse, AlarmType, DefragmentRequest, DefragmentResponse,
+    DowngradeInfo, DowngradeRequest, DowngradeResponse, HashKvRequest, HashKvResponse, HashRequest,
+    HashResponse, MoveLeaderRequest, MoveLeaderResponse, SnapshotRequest, SnapshotResponse, StatusRequest,
+    StatusResponse,
 };
 use crate::version::ETCD_VERSION;
 use futures_util::stream::Empty;
@@ -59,12 +60,19 @@ impl Maintenance for Etcd {
             db_size_in_use: store.bytes_in_use.min(store.file_bytes) as i64,
             is_learner: status.is_learner,
             storage_version: STORAGE_VERSION.to_owned(),
-            db_size_quota: self.engine.limits().quota.map_or(i64::MAX, |q| i64::try_from(q).unwrap_or(i64::MAX)),
+            db_size_quota: self
+                .engine
+                .limits()
+                .quota
+                .map_or(i64::MAX, |q| i64::try_from(q).unwrap_or(i64::MAX)),
             downgrade_info: Some(DowngradeInfo::default()),
         }))
     }
 
-    async fn defragment(&self, request: Request<DefragmentRequest>) -> Result<Response<DefragmentResponse>, Status> {
+    async fn defragment(
+        &self,
+        request: Request<DefragmentRequest>,
+    ) -> Result<Response<DefragmentResponse>, Status> {
         self.check(request.metadata())?;
         self.engine.defragment().await.map_err(error::status)?;
         Ok(Response::new(DefragmentResponse { header: None }))
@@ -93,7 +101,10 @@ impl Maintenance for Etcd {
         Err(absent("Snapshot"))
     }
 
-    async fn move_leader(&self, _: Request<MoveLeaderRequest>) -> Result<Response<MoveLeaderResponse>, Status> {
+    async fn move_leader(
+        &self,
+        _: Request<MoveLeaderRequest>,
+    ) -> Result<Response<MoveLeaderResponse>, Status> {
         Err(absent("MoveLeader"))
     }
 

@@ -85,7 +85,12 @@ async fn in_key_order(etcd: &Etcd, query: Range) -> Result<Response<Body>, Statu
 }
 
 /// Reads on until the answer is complete or too large to keep.
-fn rest(mut scan: Scan, mut out: Vec<u8>, header: ResponseHeader, keys_only: bool) -> Result<Response<Body>, Status> {
+fn rest(
+    mut scan: Scan,
+    mut out: Vec<u8>,
+    header: ResponseHeader,
+    keys_only: bool,
+) -> Result<Response<Body>, Status> {
     let fail = |e: crate::mvcc::Error| error::status(e.into());
     while !scan.is_done() && out.len() <= BUFFERED_BYTES_MAX {
         scan.step(STEP, |s, key, image| emit(s, key, image, keys_only, &mut out)).map_err(fail)?;
@@ -163,7 +168,9 @@ impl Pieces for Streamed {
         while !self.reader.is_done() && !self.reader.is_only_counting() {
             let mut out = Vec::with_capacity(PIECE.bytes + PIECE.bytes / 8);
             let keys_only = self.keys_only;
-            if let Err(error) = self.reader.step(PIECE, |s, key, image| emit(s, key, image, keys_only, &mut out)) {
+            if let Err(error) =
+                self.reader.step(PIECE, |s, key, image| emit(s, key, image, keys_only, &mut out))
+            {
                 return Some(Err(error::status(error.into())));
             }
             if !out.is_empty() {

@@ -58,7 +58,8 @@ impl Chunks {
         self.keys = (self.keys * 2).min(10_000);
         let mut response = RangeResponse { kvs, ..RangeResponse::default() };
         if scan.is_done() {
-            response = RangeResponse { header: Some(self.header), more: scan.more, count: scan.count, ..response };
+            response =
+                RangeResponse { header: Some(self.header), more: scan.more, count: scan.count, ..response };
         } else {
             self.scan = Some(scan);
         }
@@ -73,7 +74,8 @@ impl Stream for Chunks {
         let Some(scan) = self.scan.take() else { return Poll::Ready(None) };
         let is_counting = scan.is_only_counting();
         let chunk = self.chunk(scan);
-        let is_empty = chunk.as_ref().is_ok_and(|c| c.range_response.as_ref().is_some_and(|r| r.kvs.is_empty()));
+        let is_empty =
+            chunk.as_ref().is_ok_and(|c| c.range_response.as_ref().is_some_and(|r| r.kvs.is_empty()));
         if is_empty && self.scan.is_some() && is_counting {
             // Nothing to send yet: let others run, then count on.
             context.waker().wake_by_ref();

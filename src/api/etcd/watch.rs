@@ -1,15 +1,17 @@
 //! The Watch service: requests into the hub, deliveries out, events encoded once for all watchers of a group.
 
 use super::{Etcd, error};
+use crate::api::grpc::body;
 use crate::api::grpc::limit::Limited;
 use crate::engine::watch::{Delivery, Matched, Spec, Stream as HubStream, WatcherKey};
 use crate::pb::etcdserverpb::watch_create_request::FilterType;
 use crate::pb::etcdserverpb::watch_request::RequestUnion;
 use crate::pb::etcdserverpb::{WatchCreateRequest, WatchRequest, WatchResponse};
 use crate::types::KeyRange;
-use bytes::{BufMut, Bytes};
+use bytes::Bytes;
 use futures_util::Stream;
 use http::{Request, Response};
+use http_body::Body as HttpBody;
 use prost::Message;
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -19,12 +21,15 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tonic::body::Body;
-use tonic::codec::{BufferSettings, Codec, EncodeBuf, Encoder};
+use tonic::codec::Codec;
 use tonic::{Status, Streaming};
 use tonic_prost::ProstCodec;
 
 /// Extra encoded bytes that a response may have over the request limit before it is split (W-15).
 const FRAGMENT_OVERHEAD: usize = 512 << 10;
+
+/// Bytes of responses that one poll gathers into a frame.
+const GATHERED_BYTES: usize = 16 << 10;
 
 /// Serves one call.
 pub async fn serve(
@@ -34,61 +39,63 @@ pub async fn serve(
     if let Err(status) = etcd.check_metadata(request.headers()) {
         return Ok(status.into_http());
     }
-    let mut grpc = tonic::server::Grpc::new(WatchCodec).apply_max_message_size_config(Some(usize::MAX), None);
-    Ok(grpc.streaming(Handler(etcd), request).await)
-}
-
-struct Handler(Etcd);
-
-impl tonic::server::StreamingService<WatchRequest> for Handler {
-    type Response = Frame;
-    type ResponseStream = WatchStream;
-    type Future = std::future::Ready<Result<tonic::Response<WatchStream>, Status>>;
-
-    fn call(&mut self, request: tonic::Request<Streaming<WatchRequest>>) -> Self::Future {
-        std::future::ready(Ok(tonic::Response::new(WatchStream::new(self.0.clone(), request.into_inner()))))
-    }
+    let decoder = ProstCodec::<WatchResponse, WatchRequest>::default().decoder();
+    let requests = Streaming::new_request(decoder, request.into_body(), None, Some(usize::MAX));
+    Ok(body::streamed(WatchBody { stream: WatchStream::new(etcd, requests), is_done: false }))
 }
 
 /// A `WatchResponse` whose events are encoded already.
-pub struct Frame {
+struct Frame {
     head: WatchResponse,
     events: Bytes,
 }
 
-#[derive(Clone, Default)]
-struct WatchCodec;
-
-impl Codec for WatchCodec {
-    type Encode = Frame;
-    type Decode = WatchRequest;
-    type Encoder = FrameEncoder;
-    type Decoder = <ProstCodec<WatchResponse, WatchRequest> as Codec>::Decoder;
-
-    fn encoder(&mut self) -> FrameEncoder {
-        FrameEncoder
-    }
-
-    fn decoder(&mut self) -> Self::Decoder {
-        ProstCodec::<WatchResponse, WatchRequest>::default().decoder()
+impl Frame {
+    /// Appends it as a gRPC message.
+    fn put(&self, out: &mut Vec<u8>) -> Result<(), Status> {
+        let len = self.head.encoded_len() + self.events.len();
+        out.reserve(body::PREFIX + len);
+        out.extend_from_slice(&body::prefix(len as u64)?);
+        self.head.encode(out).expect("a vector grows");
+        out.extend_from_slice(&self.events);
+        Ok(())
     }
 }
 
-struct FrameEncoder;
+/// The response's body: messages as the hub delivers them, several to a frame when they are there.
+struct WatchBody {
+    stream: WatchStream,
+    is_done: bool,
+}
 
-impl Encoder for FrameEncoder {
-    type Item = Frame;
+impl HttpBody for WatchBody {
+    type Data = Bytes;
     type Error = Status;
 
-    fn encode(&mut self, frame: Frame, out: &mut EncodeBuf<'_>) -> Result<(), Status> {
-        out.reserve(frame.head.encoded_len() + frame.events.len());
-        frame.head.encode(out).map_err(|e| Status::internal(e.to_string()))?;
-        out.put_slice(&frame.events);
-        Ok(())
-    }
-
-    fn buffer_settings(&self) -> BufferSettings {
-        BufferSettings::default()
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<http_body::Frame<Bytes>, Status>>> {
+        let this = &mut *self;
+        if this.is_done {
+            return Poll::Ready(None);
+        }
+        let mut out = Vec::new();
+        while out.len() < GATHERED_BYTES {
+            let result = match this.stream.poll_frame(context) {
+                Poll::Ready(Ok(frame)) => frame.put(&mut out),
+                Poll::Ready(Err(status)) => Err(status),
+                Poll::Pending => break,
+            };
+            if let Err(status) = result {
+                this.is_done = true;
+                return Poll::Ready(Some(Ok(http_body::Frame::trailers(body::trailers(&status)))));
+            }
+        }
+        if out.is_empty() {
+            return Poll::Pending;
+        }
+        Poll::Ready(Some(Ok(http_body::Frame::data(out.into()))))
     }
 }
 
@@ -99,7 +106,7 @@ struct Watcher {
 }
 
 /// One client's stream: takes its requests in order, and hands out what the hub delivers.
-pub struct WatchStream {
+struct WatchStream {
     etcd: Etcd,
     requests: Streaming<WatchRequest>,
     requests_ended: bool,
@@ -193,7 +200,13 @@ impl WatchStream {
     /// A watcher that never was: created and canceled in one answer.
     fn refuse(&mut self, cancel_reason: String) {
         let revision = self.etcd.engine.revision();
-        let head = WatchResponse { watch_id: -1, created: true, canceled: true, cancel_reason, ..self.head(revision) };
+        let head = WatchResponse {
+            watch_id: -1,
+            created: true,
+            canceled: true,
+            cancel_reason,
+            ..self.head(revision)
+        };
         self.pending.insert(0, Frame { head, events: Bytes::new() });
     }
 
@@ -256,41 +269,39 @@ fn split(head: &WatchResponse, bytes: &Bytes, ends: &[usize], limit: usize) -> V
     frames
 }
 
-impl Stream for WatchStream {
-    type Item = Result<Frame, Status>;
-
-    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let this = &mut *self;
+impl WatchStream {
+    /// The next response; an error ends the stream.
+    fn poll_frame(&mut self, context: &mut Context<'_>) -> Poll<Result<Frame, Status>> {
         loop {
-            if let Some(frame) = this.pending.pop() {
-                return Poll::Ready(Some(Ok(frame)));
+            if let Some(frame) = self.pending.pop() {
+                return Poll::Ready(Ok(frame));
             }
-            if let Poll::Ready((delivery, has_room_again)) = this.hub_stream.poll_next(context) {
+            if let Poll::Ready((delivery, has_room_again)) = self.hub_stream.poll_next(context) {
                 if has_room_again {
-                    this.etcd.engine.hub().has_room();
+                    self.etcd.engine.hub().has_room();
                 }
-                match this.frame(delivery) {
-                    Some(frame) => return Poll::Ready(Some(Ok(frame))),
+                match self.frame(delivery) {
+                    Some(frame) => return Poll::Ready(Ok(frame)),
                     None => continue,
                 }
             }
-            if this.stopped.as_mut().poll(context).is_ready() {
-                return Poll::Ready(Some(Err(error::Error::Stopped.into())));
+            if self.stopped.as_mut().poll(context).is_ready() {
+                return Poll::Ready(Err(error::Error::Stopped.into()));
             }
-            if this.progress.as_mut().poll(context).is_ready() {
-                this.progress.as_mut().reset(tokio::time::Instant::now() + this.progress_interval);
-                let keys = this.watchers.values().map(|w| w.key);
-                this.etcd.engine.hub().progress_tick(&this.hub_stream, keys);
+            if self.progress.as_mut().poll(context).is_ready() {
+                self.progress.as_mut().reset(tokio::time::Instant::now() + self.progress_interval);
+                let keys = self.watchers.values().map(|w| w.key);
+                self.etcd.engine.hub().progress_tick(&self.hub_stream, keys);
                 continue;
             }
-            if this.requests_ended {
+            if self.requests_ended {
                 return Poll::Pending; // the client may half-close and go on listening
             }
-            ready!(this.hub_stream.poll_control(context));
-            match ready!(Pin::new(&mut this.requests).poll_next(context)) {
-                Some(Ok(request)) => this.take(request),
-                Some(Err(status)) => return Poll::Ready(Some(Err(status))),
-                None => this.requests_ended = true,
+            ready!(self.hub_stream.poll_control(context));
+            match ready!(Pin::new(&mut self.requests).poll_next(context)) {
+                Some(Ok(request)) => self.take(request),
+                Some(Err(status)) => return Poll::Ready(Err(status)),
+                None => self.requests_ended = true,
             }
         }
     }

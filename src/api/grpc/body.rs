@@ -23,10 +23,14 @@ where
 {
     let body = request.into_body().collect().await?.to_bytes();
     if body.len() < PREFIX {
-        return Err(Status::internal("cardinality violation: received no request message from non-client-streaming RPC"));
+        return Err(Status::internal(
+            "cardinality violation: received no request message from non-client-streaming RPC",
+        ));
     }
     if body[0] != 0 {
-        return Err(Status::unimplemented("grpc: Decompressor is not installed for the request's grpc-encoding"));
+        return Err(Status::unimplemented(
+            "grpc: Decompressor is not installed for the request's grpc-encoding",
+        ));
     }
     let length = u32::from_be_bytes([body[1], body[2], body[3], body[4]]) as usize;
     if body.len() != PREFIX + length {
@@ -55,7 +59,12 @@ pub trait Pieces: Send + Unpin + 'static {
 
 /// A response whose one message comes in pieces.
 pub fn response(pieces: impl Pieces) -> Response<Body> {
-    let mut response = Response::new(Body::new(PieceBody { pieces: Some(pieces) }));
+    streamed(PieceBody { pieces: Some(pieces) })
+}
+
+/// A response with a body of messages and trailers.
+pub fn streamed(body: impl HttpBody<Data = Bytes, Error = Status> + Send + 'static) -> Response<Body> {
+    let mut response = Response::new(Body::new(body));
     let headers = response.headers_mut();
     headers.insert(http::header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
     response
@@ -69,7 +78,10 @@ impl<P: Pieces> HttpBody for PieceBody<P> {
     type Data = Bytes;
     type Error = Status;
 
-    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         let Some(pieces) = &mut self.pieces else { return Poll::Ready(None) };
         match pieces.next() {
             Some(Ok(bytes)) => Poll::Ready(Some(Ok(Frame::data(bytes)))),
@@ -87,7 +99,8 @@ impl<P: Pieces> HttpBody for PieceBody<P> {
     }
 }
 
-fn trailers(status: &Status) -> HeaderMap {
+/// The trailers that end a stream with `status`.
+pub fn trailers(status: &Status) -> HeaderMap {
     let mut trailers = HeaderMap::new();
     if status.add_header(&mut trailers).is_err() {
         trailers.insert("grpc-status", HeaderValue::from(tonic::Code::Internal as i32));

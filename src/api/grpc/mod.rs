@@ -63,7 +63,8 @@ impl Service<Request<hyper::body::Incoming>> for Front {
         let limit = self.message_bytes_max;
         let request = request.map(|body| Limited::new(body, limit));
         let path = request.uri().path();
-        let service = path.strip_prefix('/').and_then(|p| p.split_once('/')).map_or("", |(service, _)| service);
+        let service =
+            path.strip_prefix('/').and_then(|p| p.split_once('/')).map_or("", |(service, _)| service);
         match (service, path) {
             (_, "/etcdserverpb.KV/Range") => Box::pin(etcd::range::serve(self.etcd.clone(), request)),
             (_, "/etcdserverpb.Watch/Watch") => Box::pin(etcd::watch::serve(self.etcd.clone(), request)),

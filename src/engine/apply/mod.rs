@@ -179,7 +179,8 @@ impl Applier {
         if self.alarms.is_empty() {
             return None;
         }
-        if is_on(AlarmKind::Corrupt) && !matches!(command, Command::Alarm { .. } | Command::PublishMember(_)) {
+        if is_on(AlarmKind::Corrupt) && !matches!(command, Command::Alarm { .. } | Command::PublishMember(_))
+        {
             return Some(Refusal::Corrupt);
         }
         (is_on(AlarmKind::NoSpace) && needs_space(command)).then_some(Refusal::NoSpace)

@@ -2,7 +2,8 @@
 
 use super::{Applier, answer_kv};
 use crate::engine::command::{
-    Applied, Compare, DeleteRange, Kv, Op, OpOutcome, Operand, Outcome, Put, Refusal, Relation, Txn, TxnOutcome,
+    Applied, Compare, DeleteRange, Kv, Op, OpOutcome, Operand, Outcome, Put, Refusal, Relation, Txn,
+    TxnOutcome,
 };
 use crate::engine::read;
 use crate::mvcc::{self, Snapshot, writer::Writer};
@@ -219,7 +220,10 @@ fn run_delete(writer: &mut Writer<'_>, delete: &DeleteRange) -> mvcc::Result<(i6
 }
 
 /// Runs a transaction of reads alone, all at one revision.
-pub(in crate::engine) fn read_txn(store: &mvcc::Store, txn: &Txn) -> Result<TxnOutcome, crate::engine::Error> {
+pub(in crate::engine) fn read_txn(
+    store: &mvcc::Store,
+    txn: &Txn,
+) -> Result<TxnOutcome, crate::engine::Error> {
     let snapshot = store.snapshot(0)?;
     let mut path = Vec::new();
     decide(&snapshot, txn, &mut path)?;

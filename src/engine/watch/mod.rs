@@ -194,7 +194,14 @@ impl Hub {
     }
 
     /// Registers a watcher. Its first delivery is `Created`. `start` is the first revision that it wants; 0: from now on.
-    pub fn watch(&self, stream: &Arc<Stream>, id: i64, spec: Spec, start: i64, progress_notify: bool) -> WatcherKey {
+    pub fn watch(
+        &self,
+        stream: &Arc<Stream>,
+        id: i64,
+        spec: Spec,
+        start: i64,
+        progress_notify: bool,
+    ) -> WatcherKey {
         let inner = &self.inner;
         // Counted before the revision is read: see `publish`.
         inner.watchers.fetch_add(1, Ordering::SeqCst);
@@ -261,7 +268,11 @@ impl Hub {
         for key in keys {
             let Some(watcher) = state.watchers.get_mut(&key) else { continue };
             let was_active = std::mem::take(&mut watcher.was_active);
-            if watcher.progress_notify && !was_active && watcher.group.is_some() && watcher.next <= revision + 1 {
+            if watcher.progress_notify
+                && !was_active
+                && watcher.group.is_some()
+                && watcher.next <= revision + 1
+            {
                 stream.push_control(Delivery::Progress { id: watcher.id, revision });
             }
         }
