@@ -67,7 +67,7 @@ pub async fn checkpoint_all_leases(engine: &Engine) -> Result<(), Error> {
 pub async fn auto_compact(engine: Engine, mut schedule: Schedule) {
     let started = Instant::now();
     loop {
-        let wake = schedule.next_wake(started.elapsed());
+        let wake = schedule.next_wake();
         tokio::time::sleep(wake.saturating_sub(started.elapsed())).await;
         let Some(revision) = schedule.tick(started.elapsed(), engine.revision()) else { continue };
         let result = engine.compact(revision, false).await;
