@@ -2,6 +2,7 @@
 //!
 //! One thread proposes in a closed loop; criterion's time per element is the wall time per durable entry. The log
 //! lives in the working directory's `target`, since the usual temporary directory may be memory.
+#![expect(clippy::disallowed_methods, reason = "at most `in_flight` answers are under way")]
 
 use std::path::Path;
 use std::sync::mpsc;

@@ -1,5 +1,5 @@
 //! Generated code of the wire protocols, one module per protobuf package. No hand-written types here.
-#![allow(missing_docs, clippy::all, clippy::pedantic)]
+#![allow(missing_docs, unused_qualifications, clippy::all, clippy::pedantic)]
 
 /// Key-value pairs and events of etcd.
 pub mod mvccpb {

@@ -266,6 +266,10 @@ fn start_flusher(
     };
     let die = |error: &mvcc::Error| {
         tracing::error!(target: FATAL, %error, "writing the state failed; nothing acknowledged is lost, restart to go on");
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "the state on disk is unknown, and other threads would answer from it"
+        )]
         std::process::exit(1);
     };
     Flusher::start(Arc::clone(store), Arc::clone(applier), options, purge, die)

@@ -69,6 +69,10 @@ async fn listen([mut terminate, mut interrupt]: [(i32, &str, Signal); 2], trigge
     trigger.request();
     let (number, name) = either(&mut terminate, &mut interrupt).await;
     tracing::warn!(signal = name, "received a second signal; leaving now");
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the operator asked twice: the drain is what must not be waited for"
+    )]
     std::process::exit(128 + number);
 }
 

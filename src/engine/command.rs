@@ -5,7 +5,8 @@
 
 use crate::types::{KeyRange, LeaseId, MemberId};
 use bytes::Bytes;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
+use std::cell::Cell;
 
 /// A change, as the raft log holds it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -97,7 +98,23 @@ pub enum Op {
     /// Remove the keys of a range.
     DeleteRange(DeleteRange),
     /// A transaction inside.
-    Txn(Txn),
+    Txn(#[serde(deserialize_with = "nested_txn")] Txn),
+}
+
+/// Txns inside txns that an entry may hold; a request has fewer, as protobuf messages nest a hundred deep at most.
+const TXN_DEPTH_MAX: u32 = 100;
+
+/// Reads a txn inside another one; refuses what would exhaust the stack.
+fn nested_txn<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Txn, D::Error> {
+    thread_local! { static DEPTH: Cell<u32> = const { Cell::new(0) } }
+    let depth = DEPTH.get();
+    if depth >= TXN_DEPTH_MAX {
+        return Err(serde::de::Error::custom("txns are nested too deep"));
+    }
+    DEPTH.set(depth + 1);
+    let txn = Txn::deserialize(deserializer);
+    DEPTH.set(depth);
+    txn
 }
 
 /// A condition on every key of a range; an empty range is like one missing key.

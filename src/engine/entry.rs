@@ -127,6 +127,16 @@ mod tests {
         assert!(matches!(error, Error::NewerVersion(9)));
     }
 
+    #[test]
+    fn txns_nested_without_end_are_refused() {
+        let entry = |levels: usize| {
+            let open = [0, 1, 3].repeat(levels);
+            Entry::decode([&[1, 0, 2][..], &open, &[0, 0, 0], &vec![0; levels]].concat().into())
+        };
+        assert!(entry(100).is_ok() && entry(101).is_err() && entry(100_000).is_err());
+        assert!(entry(100).is_ok(), "the refusal is forgotten");
+    }
+
     proptest! {
         #[test]
         fn foreign_bytes_do_not_panic(bytes: Vec<u8>) {

@@ -314,9 +314,9 @@ impl Lessor {
 
     /// A timer to look at by now; those that wait for their retry first. Empty when demoted.
     fn next_timer(&mut self, now_ms: u64) -> Option<Timer> {
-        match self.retries.pop_front_if(|(retry_ms, _)| *retry_ms <= now_ms) {
-            Some((_, timer)) => Some(timer),
-            None => self.wheel.pop(now_ms),
+        match self.retries.front() {
+            Some((retry_ms, _)) if *retry_ms <= now_ms => self.retries.pop_front().map(|(_, timer)| timer),
+            _ => self.wheel.pop(now_ms),
         }
     }
 

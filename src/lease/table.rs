@@ -48,3 +48,23 @@ pub fn row(id: LeaseId, lease: Option<&Lease>) -> (Vec<u8>, Option<Vec<u8>>) {
     });
     (id.to_be_bytes().to_vec(), value)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn rows_round_trip(id: LeaseId, ttl_secs: i64, remaining_secs: i64) {
+            let lease = Lease { ttl_secs, remaining_secs };
+            let (key, value) = row(id, Some(&lease));
+            prop_assert_eq!(parse(&key, &value.unwrap()), Some((id, lease)));
+        }
+
+        #[test]
+        fn foreign_bytes_do_not_panic(key: Vec<u8>, value: Vec<u8>) {
+            let _ = parse(&key, &value);
+        }
+    }
+}

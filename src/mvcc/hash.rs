@@ -17,6 +17,8 @@ use std::ops::ControlFlow;
 
 /// Keys read under one read transaction.
 const KEYS_PER_STEP: usize = 10_000;
+/// Compactions that may come in between before a call gives up.
+const ATTEMPTS_MAX: usize = 10;
 const HISTORY_STEP: Limit = Limit { revisions: 1000, bytes: 4 << 20 };
 
 /// Answer of [`Store::hash`].
@@ -33,6 +35,17 @@ pub struct Hash {
 impl Store {
     /// Hashes everything up to `revision` (0: the current one). Takes time in proportion to the data.
     pub fn hash(&self, revision: i64) -> Result<Hash> {
+        for _ in 1..ATTEMPTS_MAX {
+            match self.try_hash(revision) {
+                // A compaction took away what was being read; the revision asked for is still there.
+                Err(Error::Compacted) if revision <= 0 || revision >= self.compacted() => {}
+                result => return result,
+            }
+        }
+        self.try_hash(revision)
+    }
+
+    fn try_hash(&self, revision: i64) -> Result<Hash> {
         let current = self.revision();
         let revision = if revision <= 0 { current } else { revision };
         if revision > current {

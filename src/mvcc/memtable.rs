@@ -200,7 +200,7 @@ mod tests {
         }
         table.insert(bytes("a"), Revision::new(40, 0), bytes("x"));
         table.insert(bytes("z"), Revision::new(3, 1), bytes("y"));
-        let at = |main| table.scan(&KeyRange::all(), main).map(|(k, v)| (k, v)).collect::<Vec<_>>();
+        let at = |main| table.scan(&KeyRange::all(), main).collect::<Vec<_>>();
         assert!(at(1).is_empty());
         assert_eq!(at(3), [(bytes("hot"), bytes("3")), (bytes("z"), bytes("y"))]);
         assert_eq!(at(90), [(bytes("a"), bytes("x")), (bytes("hot"), bytes("39")), (bytes("z"), bytes("y"))]);

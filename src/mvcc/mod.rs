@@ -25,6 +25,8 @@ pub mod memtable;
 #[cfg(test)]
 mod model_test;
 mod pins;
+#[cfg(test)]
+pub(crate) mod script_test;
 pub mod snapshot;
 pub mod watch;
 pub mod writer;

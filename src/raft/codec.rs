@@ -120,3 +120,39 @@ fn from_bytes<'b, T: Deserialize<'b>>(bytes: &'b [u8]) -> io::Result<T> {
 fn invalid(what: &str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, format!("the raft log holds {what}"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn votes_round_trip(term: u64, voted_for: u64, committed: bool) {
+            let vote = decode_vote(&to_bytes(&VoteForm { term, voted_for, committed })).unwrap();
+            prop_assert_eq!((vote.leader_id.term, vote.leader_id.voted_for, vote.committed), (term, voted_for, committed));
+            prop_assert_eq!(decode_vote(&encode_vote(&vote)).unwrap(), vote);
+        }
+
+        #[test]
+        fn memberships_round_trip_or_are_refused(
+            log_id: Option<(u64, u64)>,
+            configs in prop::collection::vec(prop::collection::btree_set(0u64..5, 0..4), 0..4),
+            ids in prop::collection::btree_set(0u64..5, 0..5),
+        ) {
+            let nodes = ids.into_iter().map(|id| (id, Peer::default())).collect();
+            let form = MembershipForm { log_id, configs, nodes };
+            if let Ok(stored) = decode_membership(&to_bytes(&form)) {
+                prop_assert_eq!(decode_membership(&encode_membership(&stored)).unwrap(), stored);
+            }
+        }
+
+        #[test]
+        fn foreign_bytes_do_not_panic(kind in 0u8..4, bytes: Vec<u8>) {
+            let _ = decode_vote(&bytes);
+            let _ = decode_membership(&bytes);
+            let _ = decode_payload([&[kind][..], &bytes].concat().into());
+            let _ = decode_payload(bytes.into());
+        }
+    }
+}

@@ -87,6 +87,7 @@ pub enum Value<'a> {
 
 impl Value<'_> {
     /// Length of the value in bytes.
+    #[expect(clippy::len_without_is_empty, reason = "an empty value is nothing special")]
     pub fn len(&self) -> usize {
         match self {
             Value::Inline(bytes) => bytes.len(),

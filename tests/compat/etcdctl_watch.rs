@@ -2,8 +2,10 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, Stdio};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
 
 use crate::etcdctl::{Ctl, binaries, for_each_etcdctl, grant};
 use crate::support::{Server, wait_until};
@@ -24,7 +26,7 @@ impl Running {
         let collected = Arc::clone(&lines);
         std::thread::spawn(move || {
             for line in BufReader::new(stdout).lines().map_while(Result::ok) {
-                collected.lock().expect("lines lock").push(line);
+                collected.lock().push(line);
             }
         });
         let stdin = child.stdin.take();
@@ -36,7 +38,7 @@ impl Running {
     }
 
     fn lines(&self) -> Vec<String> {
-        self.lines.lock().expect("lines lock").clone()
+        self.lines.lock().clone()
     }
 
     fn wait_lines(&self, expected: &[&str]) {

@@ -8,8 +8,10 @@ use std::io::{BufRead, BufReader};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
 
 /// The line that etcd and kvist log once clients are served.
 pub const READY: &str = "ready to serve client requests";
@@ -92,7 +94,7 @@ impl Server {
 
     /// Everything logged so far, a line each.
     pub fn log_lines(&self) -> Vec<String> {
-        self.log.lock().expect("log lock").clone()
+        self.log.lock().clone()
     }
 
     /// Kills the process at once, as a crash would; the data directory stays.
@@ -128,7 +130,7 @@ impl Server {
 
     fn wait_ready(&self) {
         wait_until("the server to be ready", START_TIMEOUT, || {
-            self.log.lock().expect("log lock").iter().any(|l| l.contains(READY))
+            self.log.lock().iter().any(|l| l.contains(READY))
                 && TcpStream::connect(("127.0.0.1", self.client_port)).is_ok()
         });
     }
@@ -142,7 +144,7 @@ impl Drop for Server {
 }
 
 fn spawn(data_dir: &Path, client: u16, peer: u16, args: &[String], log: &Arc<Mutex<Vec<String>>>) -> Child {
-    log.lock().expect("log lock").clear();
+    log.lock().clear();
     let (client, peer) = (format!("http://127.0.0.1:{client}"), format!("http://127.0.0.1:{peer}"));
     let mut child = Command::new(server_binary())
         .arg("--data-dir")
@@ -160,7 +162,7 @@ fn spawn(data_dir: &Path, client: u16, peer: u16, args: &[String], log: &Arc<Mut
     let log = Arc::clone(log);
     std::thread::spawn(move || {
         for line in BufReader::new(stderr).lines().map_while(Result::ok) {
-            log.lock().expect("log lock").push(line);
+            log.lock().push(line);
         }
     });
     child

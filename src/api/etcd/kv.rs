@@ -109,6 +109,6 @@ impl Kv for Etcd {
 }
 
 /// The applier answers each command with its own kind of outcome.
-fn unexpected(outcome: &Outcome) -> Status {
+pub(super) fn unexpected(outcome: &Outcome) -> Status {
     Status::internal(format!("the outcome is of another command: {outcome:?}"))
 }

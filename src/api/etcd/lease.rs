@@ -1,7 +1,8 @@
 //! The Lease service.
 
+use super::kv::unexpected;
 use super::{Etcd, error};
-use crate::engine::command::Command;
+use crate::engine::command::{Command, Outcome};
 use crate::engine::{LEASE_TTL_MAX_SECS, cost};
 use crate::pb::etcdserverpb::lease_server::Lease;
 use crate::pb::etcdserverpb::{
@@ -39,8 +40,14 @@ impl Lease for Etcd {
     ) -> Result<Response<LeaseRevokeResponse>, Status> {
         self.check(request.metadata())?;
         let ids = vec![request.into_inner().id];
-        self.engine.write(Command::LeaseRevoke { ids, expired: false }).await.map_err(error::status)?;
-        Ok(Response::new(LeaseRevokeResponse { header: Some(self.header_now()) }))
+        let command = Command::LeaseRevoke { ids, expired: false };
+        match self.engine.write(command).await.map_err(error::status)? {
+            // The revision that deleted the keys (L-3), whatever was written since.
+            Outcome::Done { revision } => {
+                Ok(Response::new(LeaseRevokeResponse { header: Some(self.header(revision)) }))
+            }
+            other => Err(unexpected(&other)),
+        }
     }
 
     type LeaseKeepAliveStream = KeepAlives;

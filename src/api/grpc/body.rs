@@ -107,3 +107,40 @@ pub fn trailers(status: &Status) -> HeaderMap {
     }
     trailers
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pb::etcdserverpb::RangeRequest;
+    use proptest::prelude::*;
+
+    async fn read(body: Vec<u8>) -> Result<RangeRequest, Status> {
+        let body = http_body_util::Full::new(Bytes::from(body)).map_err(|never| match never {});
+        read_unary(Request::new(body)).await
+    }
+
+    /// A runtime is not needed: the whole body is there.
+    fn block_on<T>(future: impl Future<Output = T>) -> T {
+        let mut future = std::pin::pin!(future);
+        match future.as_mut().poll(&mut Context::from_waker(std::task::Waker::noop())) {
+            Poll::Ready(output) => output,
+            Poll::Pending => panic!("a body that is there is read at once"),
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_framed_message_is_read(key: Vec<u8>, limit: i64) {
+            let request = RangeRequest { key, limit, ..RangeRequest::default() };
+            let message = request.encode_to_vec();
+            let framed = [&prefix(message.len() as u64).unwrap()[..], &message].concat();
+            prop_assert_eq!(block_on(read(framed)).unwrap(), request);
+        }
+
+        #[test]
+        fn foreign_bytes_do_not_panic(flag in 0u8..2, length in 0u32..40, bytes in prop::collection::vec(any::<u8>(), 0..40)) {
+            let _ = block_on(read(bytes.clone()));
+            let _ = block_on(read([&[flag][..], &length.to_be_bytes(), &bytes].concat()));
+        }
+    }
+}

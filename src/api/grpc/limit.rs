@@ -91,6 +91,7 @@ where
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
     fn g5_the_limit_holds_for_each_message_however_the_bytes_arrive() {
@@ -104,5 +105,14 @@ mod tests {
         let error = limited.check(&stream).unwrap_err();
         assert_eq!(error.message(), "grpc: received message larger than max (10 vs. 9)");
         assert_eq!(error.code(), tonic::Code::ResourceExhausted);
+    }
+
+    proptest! {
+        #[test]
+        fn foreign_bytes_are_judged_alike_however_they_are_cut(bytes: Vec<u8>, step in 1usize..20, limit in 0usize..2000) {
+            let whole = Limited::new((), limit).check(&bytes).is_ok();
+            let mut limited = Limited::new((), limit);
+            prop_assert_eq!(bytes.chunks(step).all(|chunk| limited.check(chunk).is_ok()), whole);
+        }
     }
 }

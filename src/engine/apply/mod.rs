@@ -4,7 +4,13 @@
 //! learns comes in with the entry. It runs under one lock, on whichever thread applies committed entries.
 
 mod admin;
+#[cfg(test)]
+mod determinism_test;
 mod lease;
+#[cfg(test)]
+mod script_syntax;
+#[cfg(test)]
+mod script_test;
 mod txn;
 
 pub(super) use txn::read_txn;

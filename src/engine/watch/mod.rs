@@ -14,6 +14,8 @@
 
 mod bell;
 mod distribute;
+#[cfg(test)]
+mod model_test;
 mod replay;
 mod stream;
 

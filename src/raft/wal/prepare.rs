@@ -179,7 +179,7 @@ impl Worker {
                 match segment::reuse(&self.dir, spare, want) {
                     Ok(segment) => return Ok(segment),
                     Err(error) => {
-                        tracing::warn!(segment = spare, %error, "cannot reuse a purged log segment")
+                        tracing::warn!(segment = spare, %error, "cannot reuse a purged log segment");
                     }
                 }
             }

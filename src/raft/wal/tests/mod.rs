@@ -1,4 +1,5 @@
 //! Tests of the log from outside, and what they share.
+#![expect(clippy::disallowed_methods, reason = "answers are few, and a test holds them all")]
 
 mod basics;
 mod damage;

@@ -1,0 +1,86 @@
+# The verbs of a day's work. `make` alone prints them: each is listed by the comment behind its name.
+# `verify` never writes to the tree; `fix` and `golden` do all the rewriting.
+
+CARGO  ?= cargo
+# Where cargo puts what it builds, as an absolute path.
+TARGET_DIR := $(abspath $(or $(CARGO_TARGET_DIR),target))
+# One criterion bench a file; the end-to-end benchmark is a folder.
+CRITERION := $(basename $(notdir $(wildcard benches/*.rs)))
+# Packages of their own, so that kvist does not build what only they need.
+SATELLITES := tests/clients/rust/Cargo.toml fuzz/Cargo.toml
+
+ROUNDS  ?= 500
+TARGET  ?= wal_record
+SECONDS ?= 60
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help setup setup-bench build test compat clients crash golden verify audit fix fuzz bench ci etcdctl
+
+help:
+	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+
+setup: ## install what the tests need and this machine lacks (etcdctl, protoc, rustfmt, clippy)
+	@.ci/setup
+
+setup-bench: ## install etcd to compare with; Debian's package may start it on port 2379
+	@command -v etcd >/dev/null || .ci/setup etcd-server
+
+build: ## build the server as it is shipped: target/release/kvist
+	$(CARGO) build --release
+
+test: etcdctl ## run every test that needs nothing but this package and etcdctl
+	$(CARGO) test --no-fail-fast --lib --bins --tests
+
+compat: etcdctl ## run only the black-box tests of the etcd API
+	$(CARGO) test --test compat
+
+clients: ## run client libraries against the server; skipped without protoc
+	@if command -v protoc >/dev/null; then \
+	  set -x; $(CARGO) build && KVIST_TEST_SERVER=$(TARGET_DIR)/debug/kvist \
+	    $(CARGO) test --locked --manifest-path tests/clients/rust/Cargo.toml; \
+	else \
+	  echo "SKIPPED clients: the crate etcd-client needs protoc to build; get it with: make setup"; \
+	fi
+
+crash: ## kill the server under load and check what it kept: make crash ROUNDS=500
+	KVIST_CRASH_ROUNDS=$(ROUNDS) $(CARGO) test --test crash -- --nocapture
+
+golden: ## record the golden scripts again; read the difference before you commit it
+	UPDATE_GOLDENFILES=1 $(CARGO) test --lib golden
+	@git --no-pager diff --stat -- src
+
+verify: ## check formatting, lints, documentation, layering, licences; changes nothing
+	$(CARGO) fmt --check
+	@for package in $(SATELLITES); do (set -x; $(CARGO) fmt --check --manifest-path $$package) || exit; done
+	$(CARGO) clippy --locked --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps --lib
+	$(CARGO) test --locked --test tidy
+	@if $(CARGO) deny --version >/dev/null 2>&1; then \
+	  set -x; $(CARGO) deny --offline check licenses bans sources; \
+	else \
+	  echo "SKIPPED licences and bans: cargo-deny is not installed (cargo install --locked cargo-deny)"; \
+	fi
+
+audit: ## look the dependencies up among the published security advisories (needs cargo-deny and the network)
+	$(CARGO) deny check advisories
+
+fix: ## rewrite what a tool can: formatting, and lints with a mechanical answer
+	$(CARGO) clippy --fix --allow-dirty --allow-staged --all-targets
+	$(CARGO) fmt
+	@for package in $(SATELLITES); do (set -x; $(CARGO) fmt --manifest-path $$package) || exit; done
+
+fuzz: ## fuzz one decoder: make fuzz TARGET=wal_record SECONDS=60 (targets: ls fuzz/fuzz_targets)
+	@$(CARGO) +nightly fuzz --version >/dev/null 2>&1 || { \
+	  echo "fuzzing needs: rustup toolchain install nightly && cargo install --locked cargo-fuzz" >&2; exit 1; }
+	$(CARGO) +nightly fuzz run $(TARGET) -- -max_total_time=$(SECONDS)
+
+bench: ## measure: end to end (beside etcd when there is one), then the parts; ARGS go to the first
+	$(CARGO) bench --bench end_to_end -- $(ARGS)
+	$(CARGO) bench $(addprefix --bench ,$(CRITERION))
+
+ci: setup verify clients test ## everything a change must pass, on a bare machine too
+
+etcdctl:
+	@test -n "$$KVIST_ETCDCTL" || command -v etcdctl >/dev/null || { \
+	  echo "the tests need etcdctl: run make setup (or apt-get install etcd-client), or set KVIST_ETCDCTL" >&2; exit 1; }

@@ -1,0 +1,256 @@
+//! The same entries give the same answers, whatever the member does on the side.
+//!
+//! One applier only applies. The other flushes, removes compacted history, defragments, and is killed now and then: it
+//! starts from its last flush and is given the entries after that again. Outcomes, events, leases, alarms and hashes of
+//! both must be equal, those of repeated entries too.
+
+use super::{Applier, Effects, LogPosition};
+use crate::engine::command::{
+    AlarmKind, Applied, Command, Compare, DeleteRange, Op, Operand, Put, Range, Relation, RevisionBounds,
+    Sort, Txn,
+};
+use crate::engine::entry::Entry;
+use crate::mvcc::{Store, defrag};
+use crate::storage::Env;
+use crate::storage::codec::Image;
+use crate::types::KeyRange;
+use bytes::Bytes;
+use proptest::prelude::*;
+use std::sync::Arc;
+
+#[derive(Clone, Debug)]
+enum Step {
+    Apply(Command),
+    Flush,
+    Remove,
+    Defragment,
+    Kill,
+}
+
+fn key() -> impl Strategy<Value = Bytes> {
+    prop_oneof![
+        9 => "[a-e]".prop_map(Bytes::from),
+        1 => "[xy]".prop_map(|tail| Bytes::from("m".repeat(1900) + &tail)),
+    ]
+}
+
+fn range() -> impl Strategy<Value = KeyRange> {
+    (key(), prop_oneof![4 => Just(Bytes::new()), 1 => Just(Bytes::from_static(&[0])), 2 => key()])
+        .prop_map(|(start, end)| KeyRange::from_wire(start, end))
+}
+
+fn put() -> impl Strategy<Value = Put> {
+    let value = prop_oneof![9 => "[a-z]{0,9}".prop_map(Bytes::from), 1 => (1000usize..5000).prop_map(|n| vec![7; n].into())];
+    let lease = prop_oneof![2 => Just(0), 1 => 1i64..5];
+    (key(), value, lease, any::<bool>(), 0..9u8).prop_map(|(key, value, lease, prev_kv, keep)| {
+        let mut put = Put { key, value, lease, prev_kv, ignore_value: keep == 1, ignore_lease: keep == 2 };
+        if put.ignore_value {
+            put.value.clear();
+        }
+        if put.ignore_lease {
+            put.lease = 0;
+        }
+        put
+    })
+}
+
+fn compare() -> impl Strategy<Value = Compare> {
+    let relation = prop::sample::select(vec![
+        Relation::Equal,
+        Relation::Greater,
+        Relation::Less,
+        Relation::NotEqual,
+        Relation::Any,
+    ]);
+    let operand = prop_oneof![
+        (0i64..3).prop_map(Operand::Version),
+        (0i64..40).prop_map(Operand::CreateRevision),
+        (0i64..40).prop_map(Operand::ModRevision),
+        "[a-z]".prop_map(|v| Operand::Value(v.into())),
+        (0i64..5).prop_map(Operand::Lease),
+    ];
+    (range(), relation, operand).prop_map(|(range, relation, operand)| Compare { range, relation, operand })
+}
+
+/// A transaction that puts and deletes as it likes, except that what keeps a value or lease comes before any delete.
+fn txn() -> impl Strategy<Value = Txn> {
+    let read = |(range, revision, limit)| Range {
+        range,
+        limit,
+        revision,
+        sort: Sort::default(),
+        keys_only: false,
+        count_only: false,
+        bounds: RevisionBounds::default(),
+    };
+    let plain = |mut put: Put| {
+        (put.ignore_value, put.ignore_lease) = (false, false);
+        Op::Put(put)
+    };
+    let op = prop_oneof![
+        3 => put().prop_map(plain),
+        2 => (range(), any::<bool>()).prop_map(|(range, prev_kv)| Op::DeleteRange(DeleteRange { range, prev_kv })),
+        2 => (range(), prop_oneof![3 => Just(0i64), 1 => 1i64..40], 0i64..3).prop_map(read).prop_map(Op::Range),
+    ];
+    let level = |op: BoxedStrategy<Op>| {
+        let ops = prop::collection::vec(op, 0..4);
+        (prop::collection::vec(compare(), 0..3), prop::option::of(put()), ops.clone(), ops).prop_map(
+            |(compares, first, mut success, failure)| {
+                success.splice(0..0, first.map(Op::Put));
+                Txn { compares, success, failure }
+            },
+        )
+    };
+    let nested = level(op.clone().boxed()).prop_map(|mut txn| {
+        txn.success.retain(|op| !matches!(op, Op::Put(put) if put.ignore_value || put.ignore_lease));
+        Op::Txn(txn)
+    });
+    level(prop_oneof![4 => op, 1 => nested].boxed())
+}
+
+fn command() -> impl Strategy<Value = Command> {
+    let alarm = (any::<bool>(), 1..3u64, prop::sample::select(vec![AlarmKind::NoSpace, AlarmKind::Corrupt]));
+    prop_oneof![
+        20 => put().prop_map(Command::Put),
+        6 => (range(), any::<bool>()).prop_map(|(range, prev_kv)| Command::DeleteRange(DeleteRange { range, prev_kv })),
+        12 => txn().prop_map(Command::Txn),
+        6 => (1i64..5, 2i64..90).prop_map(|(id, ttl_secs)| Command::LeaseGrant { id, ttl_secs }),
+        3 => (prop::collection::vec(1i64..5, 1..3), any::<bool>())
+            .prop_map(|(ids, expired)| Command::LeaseRevoke { ids, expired }),
+        2 => prop::collection::vec((1i64..5, 0i64..90), 1..3).prop_map(Command::LeaseCheckpoint),
+        3 => (0i64..60).prop_map(|revision| Command::Compact { revision }),
+        1 => alarm.prop_map(|(activate, member, alarm)| Command::Alarm { activate, member, alarm }),
+        // Alarms are cleared more often than raised, lest nothing else happens.
+        1 => (1..3u64).prop_map(|member| Command::Alarm { activate: false, member, alarm: AlarmKind::Corrupt }),
+        1 => (1..3u64).prop_map(|member| Command::Alarm { activate: false, member, alarm: AlarmKind::NoSpace }),
+    ]
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        20 => command().prop_map(Step::Apply),
+        2 => Just(Step::Flush),
+        3 => Just(Step::Remove),
+        1 => Just(Step::Defragment),
+        1 => Just(Step::Kill),
+    ]
+}
+
+struct Member {
+    applier: Option<Applier>,
+    dir: tempfile::TempDir,
+}
+
+impl Member {
+    fn new() -> Member {
+        let dir = tempfile::tempdir().unwrap();
+        Member { applier: Some(load(dir.path())), dir }
+    }
+
+    fn applier(&mut self) -> &mut Applier {
+        self.applier.as_mut().expect("only `kill` takes it, and puts it back")
+    }
+
+    /// What the entry did, in a form that two members can be compared by.
+    fn apply(&mut self, index: u64, entry: &Entry) -> (Applied, String) {
+        let applier = self.applier();
+        let applied = applier.apply(LogPosition { term: 1, index }, entry).unwrap();
+        let effects = applier.take_effects();
+        (applied, describe(&applier.store, &effects))
+    }
+
+    fn flush(&mut self) {
+        if let Some((frozen, _)) = self.applier().freeze() {
+            self.applier().store.flush(&frozen).unwrap();
+        }
+    }
+
+    fn kill(&mut self) {
+        drop(self.applier.take());
+        self.applier = Some(load(self.dir.path()));
+    }
+
+    /// Index of the last entry it has.
+    fn applied(&mut self) -> u64 {
+        self.applier().applied().map_or(0, |position| position.index)
+    }
+
+    fn state(&mut self) -> String {
+        let applier = self.applier();
+        let keys: Vec<_> = (1..5).map(|id| applier.store.keys_of_lease(id).unwrap()).collect();
+        let hash = applier.store.hash(0).unwrap();
+        format!("{:?} {:?} {keys:?} {hash:?}", applier.leases(), applier.alarms())
+    }
+}
+
+fn load(dir: &std::path::Path) -> Applier {
+    let env = Env::open(&defrag::current_dir(dir).unwrap(), 1 << 30).unwrap();
+    Applier::load(Arc::new(Store::open(env).unwrap())).unwrap()
+}
+
+/// Two differences are allowed: a long value may be in its blob already, and a tombstone that went with a compaction
+/// is no image before the put that follows.
+fn describe(store: &Store, effects: &Effects) -> String {
+    let mut text = format!("{:?}", effects.leases);
+    for event in effects.batches.iter().flat_map(|batch| &batch.events) {
+        let mut previous = event.previous.clone();
+        if !previous.is_empty() {
+            previous = store.with_inline_value(&previous).unwrap();
+            if Image::parse(&previous).unwrap().is_tombstone() {
+                previous.clear();
+            }
+        }
+        text += &format!(" {:?} {:?} {previous:?}", event.key, event.new);
+    }
+    text
+}
+
+/// An entry, and what it did.
+type Logged = (Entry, (Applied, String));
+
+fn run(steps: Vec<Step>) {
+    let (mut still, mut busy) = (Member::new(), Member::new());
+    let mut log: Vec<Logged> = Vec::new();
+    for step in steps {
+        match step {
+            Step::Apply(command) => {
+                let entry = Entry::decode(Entry::new(command, 1).bytes().clone()).unwrap();
+                let index = log.len() as u64 + 1;
+                let expected = still.apply(index, &entry);
+                assert_eq!(busy.apply(index, &entry), expected);
+                log.push((entry, expected));
+            }
+            Step::Flush => busy.flush(),
+            Step::Remove => busy.applier().store.remove_compacted(2).unwrap(),
+            Step::Defragment => {
+                let dir = busy.dir.path().to_owned();
+                busy.applier().store.defragment(&dir, 1 << 30).unwrap();
+            }
+            Step::Kill => {
+                busy.kill();
+                replay(&mut busy, &log);
+            }
+        }
+    }
+    assert_eq!(busy.state(), still.state());
+    busy.flush();
+    busy.kill();
+    replay(&mut busy, &log);
+    assert_eq!(busy.state(), still.state());
+}
+
+/// Gives a member that was started again the entries that it has lost.
+fn replay(member: &mut Member, log: &[Logged]) {
+    let flushed = member.applied() as usize;
+    for (index, (entry, expected)) in log.iter().enumerate().skip(flushed) {
+        assert_eq!(&member.apply(index as u64 + 1, entry), expected, "when entry {} came again", index + 1);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 40, ..ProptestConfig::default() })]
+    #[test]
+    fn two_members_give_the_same_answers(steps in prop::collection::vec(step(), 1..80)) {
+        run(steps);
+    }
+}
