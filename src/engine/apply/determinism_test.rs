@@ -129,7 +129,7 @@ fn command() -> impl Strategy<Value = Command> {
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         20 => command().prop_map(Step::Apply),
-        2 => Just(Step::Flush),
+        4 => Just(Step::Flush),
         3 => Just(Step::Remove),
         1 => Just(Step::Defragment),
         1 => Just(Step::Kill),
