@@ -29,7 +29,7 @@ pub struct Options {
 }
 
 /// The applier waits when the memtable is this many times its limit: LMDB can't keep up.
-const OVERRUN: usize = 4;
+const OVERRUN: usize = 2;
 
 type Reply = tokio::sync::oneshot::Sender<mvcc::Result<()>>;
 

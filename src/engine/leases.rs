@@ -74,8 +74,8 @@ impl LeaseKeeper {
     pub fn all_remaining(&self) -> Vec<(LeaseId, i64)> {
         let now_ms = self.now_ms();
         let lessor = self.lessor.lock();
-        let left = |id| lessor.remaining(id, now_ms).map_or(0, |(ms, _)| ms.div_ceil(1000) as i64);
-        lessor.leases().into_iter().map(|id| (id, left(id))).filter(|(_, secs)| *secs > 0).collect()
+        let left = |id| lessor.remaining(id, now_ms).map_or(1, |(ms, _)| ms.div_ceil(1000).max(1) as i64);
+        lessor.leases().into_iter().map(|id| (id, left(id))).collect()
     }
 
     /// All leases, the first to expire first.

@@ -41,13 +41,13 @@ impl Store {
     fn removal_bound(&self) -> i64 {
         let flushed = self.flushed.load(Ordering::SeqCst) + 1;
         let pinned = self.pins.lowest().map_or(i64::MAX, |r| r + 1);
-        self.compacted().min(flushed).min(pinned)
+        self.flushed_compacted.load(Ordering::SeqCst).min(flushed).min(pinned)
     }
 
     /// Where stripping the rows of the compacted revision goes on, if it may and there may be any.
     fn strip_position(&self) -> Option<Revision> {
         let compacted = self.compacted();
-        let is_flushed = self.flushed.load(Ordering::SeqCst) >= compacted;
+        let is_flushed = self.flushed_compacted.load(Ordering::SeqCst) == compacted;
         let is_pinned = self.pins.lowest().is_some_and(|r| r < compacted);
         if compacted <= 0 || self.removed() < compacted || !is_flushed || is_pinned {
             return None;

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 /// Bytes of recent changes kept for watchers that are a little behind; unflushed ones are kept besides.
-const RING_BYTES_MAX: usize = 16 << 20;
+const RING_BYTES_MAX: usize = 8 << 20;
 
 /// Recent changes without a gap.
 pub(super) struct Ring(RwLock<RingState>);

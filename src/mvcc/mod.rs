@@ -81,8 +81,10 @@ pub struct Store {
     removed: AtomicI64,
     /// Rows of the compacted revision before this position have been stripped of what nobody can read any more.
     stripped: Mutex<Revision>,
-    /// Revision of the last flush.
+    /// Revision of the last flush, and the compacted revision that it stored. Nothing above either may be removed:
+    /// after a crash the log is replayed from that state, and must find what it found the first time.
     flushed: AtomicI64,
+    flushed_compacted: AtomicI64,
     ring: Ring,
     pins: Pins,
     sizes: Mutex<Sizes>,
@@ -104,6 +106,7 @@ impl Store {
             removed: AtomicI64::new(removed),
             stripped: Mutex::default(),
             flushed: AtomicI64::new(revision),
+            flushed_compacted: AtomicI64::new(compacted),
             ring: Ring::new(revision),
             pins: Pins::default(),
             sizes: Mutex::new(sizes),
