@@ -18,7 +18,7 @@ pub mod watch;
 
 pub use crate::mvcc::hash::Hash;
 pub use crate::mvcc::{Event, NEVER_COMPACTED, Snapshot};
-pub use crate::storage::codec::{Image, Value, put_varint, varint_len};
+pub use crate::storage::codec::{Image, Meta, Value, live_image, put_varint, tombstone_image, varint_len};
 pub use error::{Error, Result};
 
 use crate::lease::lessor::Renewal;

@@ -30,7 +30,7 @@ const SPREAD_FROM: usize = 1_000;
 /// Leases whose time may be up in any one second after a promotion that spreads.
 const SPREAD_PER_SEC: usize = 750;
 /// A drop of the remaining TTL up to this is not worth a checkpoint.
-const CHECKPOINT_DROP_MIN_MS: u64 = 5_000;
+const CHECKPOINT_DROP_MIN_MS: u64 = 10_000;
 /// Timers without a lease that are tolerated whatever the number of leases.
 const STALE_MIN: usize = 1_024;
 
@@ -89,7 +89,8 @@ impl Lease {
     fn checkpoint(&self, now_ms: u64) -> Option<i64> {
         let remaining_ms = self.remaining_ms(now_ms);
         let drop_ms = self.recorded_ms().saturating_sub(remaining_ms);
-        let due = self.live && remaining_ms > 0 && drop_ms > CHECKPOINT_DROP_MIN_MS.max(self.ttl_ms() / 10);
+        let due =
+            self.live && remaining_ms > 0 && drop_ms > CHECKPOINT_DROP_MIN_MS.max(self.recorded_ms() / 2);
         due.then(|| i64::try_from(remaining_ms.div_ceil(1_000)).unwrap_or(TTL_MAX_SECS))
     }
 }
@@ -270,8 +271,8 @@ impl Lessor {
         self.by_expiry().into_iter().map(|slot| self.leases[slot as usize].id).collect()
     }
 
-    /// Up to `limit` leases that have used up a tenth of their TTL, and 5 s, since what was last recorded of them; with
-    /// the seconds left. Repeats them until `checkpointed`, so the caller waits for the outcome before it asks again.
+    /// Up to `limit` leases that have used up half of what was last recorded of them, and 10 s; with the seconds left.
+    /// A lease that is renewed as clients do, after a third of its TTL, is never among them. Repeats them until `checkpointed`, so the caller waits for the outcome before it asks again.
     /// Takes time in proportion to all leases. None on a demoted lessor.
     pub fn due_checkpoints(&mut self, now_ms: u64, limit: usize) -> Vec<(LeaseId, i64)> {
         let now_ms = self.observe(now_ms);

@@ -137,17 +137,20 @@ fn ttls_of_any_size() {
 fn checkpoints_follow_the_use_of_a_lease() {
     let mut lessor = primary(0);
     lessor.grant(1, 100, 0);
-    lessor.grant(2, 20, 0);
-    assert!(lessor.due_checkpoints(5_000, ALL).is_empty());
-    assert_eq!(lessor.due_checkpoints(5_001, ALL), [(2, 15)], "a tenth is 2 s, the minimum is 5 s");
+    lessor.grant(2, 30, 0);
+    assert!(lessor.due_checkpoints(15_000, ALL).is_empty());
+    assert_eq!(lessor.due_checkpoints(15_001, ALL), [(2, 15)], "half of it");
     lessor.checkpointed(2, 15);
-    assert!(lessor.due_checkpoints(10_000, ALL).is_empty());
-    let turns = [(); 4].map(|()| lessor.due_checkpoints(10_001, 1)[0]);
+    assert!(lessor.due_checkpoints(25_000, ALL).is_empty());
+    assert_eq!(lessor.due_checkpoints(25_001, ALL), [(2, 5)], "half of 15 s is below the minimum of 10 s");
+    lessor.grant(3, 100, 25_001);
+    lessor.revoke(2);
+    let turns = [(); 4].map(|()| lessor.due_checkpoints(75_002, 1)[0]);
     assert_ne!(turns[0], turns[1], "each has its turn");
     assert_eq!(turns[..2], turns[2..], "and another while nothing is recorded");
-    assert!(turns.contains(&(1, 90)) && turns.contains(&(2, 10)));
-    lessor.checkpointed(1, 90);
-    assert_eq!(lessor.due_checkpoints(20_001, ALL), [(1, 80)], "2 is expired");
+    assert!(turns.contains(&(1, 25)) && turns.contains(&(3, 50)));
+    lessor.checkpointed(1, 25);
+    assert_eq!(lessor.due_checkpoints(75_003, ALL), [(3, 50)]);
 }
 
 #[test]
@@ -155,14 +158,24 @@ fn a_renewal_takes_back_a_checkpoint() {
     let mut lessor = primary(0);
     lessor.grant(1, 100, 0);
     assert_eq!(lessor.renew(1, 9_000), renewed(100, false));
-    assert_eq!(lessor.due_checkpoints(19_001, ALL), [(1, 90)]);
-    assert_eq!(lessor.renew(1, 20_000), renewed(100, true), "the checkpoint may be on its way");
-    lessor.checkpointed(1, 90);
-    assert_eq!(lessor.renew(1, 21_000), renewed(100, true), "the reset has not been applied");
-    assert!(lessor.due_checkpoints(31_001, ALL).is_empty(), "90 s are on record");
+    assert_eq!(lessor.due_checkpoints(59_001, ALL), [(1, 50)]);
+    assert_eq!(lessor.renew(1, 60_000), renewed(100, true), "the checkpoint may be on its way");
+    lessor.checkpointed(1, 50);
+    assert_eq!(lessor.renew(1, 61_000), renewed(100, true), "the reset has not been applied");
+    assert!(lessor.due_checkpoints(71_001, ALL).is_empty(), "50 s are on record");
     lessor.checkpointed(1, 0);
-    assert_eq!(lessor.renew(1, 31_001), renewed(100, false));
-    assert_eq!(lessor.due_checkpoints(41_002, ALL), [(1, 90)]);
+    assert_eq!(lessor.renew(1, 71_001), renewed(100, false));
+    assert_eq!(lessor.due_checkpoints(121_002, ALL), [(1, 50)]);
+}
+
+#[test]
+fn a_lease_that_is_renewed_in_time_is_never_checkpointed() {
+    let mut lessor = primary(0);
+    lessor.grant(1, 60, 0);
+    for now_ms in (0..600_000).step_by(20_000) {
+        assert!(lessor.due_checkpoints(now_ms, ALL).is_empty());
+        assert_eq!(lessor.renew(1, now_ms), renewed(60, false));
+    }
 }
 
 #[test]
@@ -324,7 +337,7 @@ impl Model {
         let now = self.now;
         let due = self.leases.iter_mut().filter(|_| self.primary).filter_map(|(&id, lease)| {
             let left = lease.deadline.saturating_sub(now);
-            let worth = (lease.ttl as u64 * 100).max(5_000);
+            let worth = (lease.recorded_ms() / 2).max(10_000);
             let due = left > 0 && left + worth < lease.recorded_ms();
             lease.asked |= due;
             due.then_some((id, left.div_ceil(1_000) as i64))

@@ -14,7 +14,6 @@ use http::{Request, Response};
 use http_body::Body as HttpBody;
 use prost::Message;
 use std::collections::HashMap;
-use std::convert::Infallible;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -32,16 +31,13 @@ const FRAGMENT_OVERHEAD: usize = 512 << 10;
 const GATHERED_BYTES: usize = 16 << 10;
 
 /// Serves one call.
-pub async fn serve(
-    etcd: Etcd,
-    request: Request<Limited<hyper::body::Incoming>>,
-) -> Result<Response<Body>, Infallible> {
+pub fn serve(etcd: Etcd, request: Request<Limited<hyper::body::Incoming>>) -> Response<Body> {
     if let Err(status) = etcd.check_metadata(request.headers()) {
-        return Ok(status.into_http());
+        return status.into_http();
     }
     let decoder = ProstCodec::<WatchResponse, WatchRequest>::default().decoder();
     let requests = Streaming::new_request(decoder, request.into_body(), None, Some(usize::MAX));
-    Ok(body::streamed(WatchBody { stream: WatchStream::new(etcd, requests), is_done: false }))
+    body::streamed(WatchBody { stream: WatchStream::new(etcd, requests), is_done: false })
 }
 
 /// A `WatchResponse` whose events are encoded already.

@@ -67,7 +67,9 @@ impl Service<Request<hyper::body::Incoming>> for Front {
             path.strip_prefix('/').and_then(|p| p.split_once('/')).map_or("", |(service, _)| service);
         match (service, path) {
             (_, "/etcdserverpb.KV/Range") => Box::pin(etcd::range::serve(self.etcd.clone(), request)),
-            (_, "/etcdserverpb.Watch/Watch") => Box::pin(etcd::watch::serve(self.etcd.clone(), request)),
+            (_, "/etcdserverpb.Watch/Watch") => {
+                Box::pin(std::future::ready(Ok(etcd::watch::serve(self.etcd.clone(), request))))
+            }
             ("etcdserverpb.KV", _) => self.kv.call(request),
             ("etcdserverpb.Lease", _) => self.lease.call(request),
             ("etcdserverpb.Cluster", _) => self.cluster.call(request),

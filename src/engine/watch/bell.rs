@@ -47,12 +47,11 @@ impl Bells {
     /// The bell of the runtime that calls; its task lives as long as the runtime.
     pub fn here(&self) -> Arc<Bell> {
         let runtime = Handle::current();
-        let bell = Arc::clone(self.0.lock().entry(runtime.id()).or_insert_with(|| {
+        Arc::clone(self.0.lock().entry(runtime.id()).or_insert_with(|| {
             let bell = Arc::new(Bell::default());
             runtime.spawn(Arc::clone(&bell).listen());
             bell
-        }));
-        bell
+        }))
     }
 
     /// Rings all of them.

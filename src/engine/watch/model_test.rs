@@ -181,7 +181,7 @@ impl Model {
             }
             Step::Progress(stream) => self.hub.progress(&self.streams[stream], self.keys(stream).into_iter()),
             Step::Tick(stream) => {
-                self.hub.progress_tick(&self.streams[stream], self.keys(stream).into_iter())
+                self.hub.progress_tick(&self.streams[stream], self.keys(stream).into_iter());
             }
             // Refused when it goes backward, as it should be.
             Step::Compact(relative) => _ = self.store.compact((self.store.revision() + relative).max(1)),

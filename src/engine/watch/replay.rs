@@ -43,8 +43,9 @@ struct Pass {
 fn pass(inner: &Inner, after: WatcherKey) -> Option<WatcherKey> {
     let pass = choose(inner, after)?;
     let last = pass.keys.last()?.0;
+    let current = inner.store.revision(); // before history is read: nothing found means nothing up to here
     match inner.store.history(pass.from, STEP) {
-        Ok(batches) => deliver(inner, &pass, &batches),
+        Ok(batches) => deliver(inner, &pass, &batches, current),
         Err(e) if is_compacted(&e) => {} // the next pass cancels whoever wanted it
         Err(e) => {
             tracing::error!(error = %e, "reading history for watchers failed");
@@ -83,9 +84,9 @@ fn choose(inner: &Inner, after: WatcherKey) -> Option<Pass> {
     Some(Pass { keys, from })
 }
 
-fn deliver(inner: &Inner, pass: &Pass, batches: &[Arc<EventBatch>]) {
+fn deliver(inner: &Inner, pass: &Pass, batches: &[Arc<EventBatch>], current: i64) {
     let mut matched: HashMap<(&Spec, i64), Option<Arc<Matched>>> = HashMap::new();
-    let end = batches.last().map_or(pass.from - 1, |b| b.revision);
+    let end = batches.last().map_or(current.max(pass.from - 1), |b| b.revision);
     for (key, next, spec) in &pass.keys {
         let found = matched.entry((spec, *next)).or_insert_with(|| find(spec, *next, end, batches));
         hand_over(inner, *key, *next, end, found.as_ref());

@@ -3,7 +3,7 @@
 use super::*;
 use crate::engine::command::Command;
 use crate::engine::cost;
-use crate::storage::codec::{Meta, live_image, tombstone_image};
+use crate::engine::{Meta, live_image, tombstone_image};
 use crate::types::{RangeEnd, Revision};
 
 fn compare_of(target: i32, result: i32, target_union: Option<TargetUnion>) -> Compare {
