@@ -135,7 +135,7 @@ fn compact(criterion: &mut Criterion) {
         }
     };
     group.bench_function("per_revision", |bencher| {
-        bencher.iter_batched_ref(make, remove, BatchSize::PerIteration)
+        bencher.iter_batched_ref(make, remove, BatchSize::PerIteration);
     });
 }
 

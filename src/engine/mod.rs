@@ -26,7 +26,7 @@ use crate::mvcc::Store;
 use crate::types::{LeaseId, MemberId};
 use apply::Applier;
 use bytes::Bytes;
-use command::{AlarmKind, Command, Member, Op, Outcome, Range, Refusal, Txn, TxnOutcome};
+use command::{AlarmKind, Command, Member, Outcome, Range, Refusal, Txn, TxnOutcome};
 use consensus::{Consensus, Status};
 use entry::Entry;
 use flusher::Flusher;
@@ -40,6 +40,11 @@ use watch::Hub;
 
 /// Longest TTL that can be granted, seconds (L-2).
 pub const LEASE_TTL_MAX_SECS: i64 = 9_000_000_000;
+
+/// Bytes that a put may add to the database besides its key and value, and a lease, as etcd counts them (contract §8).
+pub const PUT_COST: u64 = 256;
+/// See [`PUT_COST`].
+pub const LEASE_COST: u64 = 64;
 
 /// Who this member is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -297,26 +302,4 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + '
 /// Milliseconds since 1970, as leaders stamp entries.
 fn now_ms() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as u64)
-}
-
-/// Bytes that a command may add to the database, as etcd counts them (contract §8, KV-T14).
-pub fn cost(command: &Command) -> u64 {
-    const LEASE: u64 = 64;
-    const PUT: u64 = 256;
-    let put = |put: &command::Put| PUT + (put.key.len() + put.value.len()) as u64;
-    fn branch(ops: &[Op], put: &impl Fn(&command::Put) -> u64) -> u64 {
-        ops.iter()
-            .map(|op| match op {
-                Op::Put(p) => put(p),
-                Op::Txn(txn) => branch(&txn.success, put).max(branch(&txn.failure, put)),
-                Op::Range(_) | Op::DeleteRange(_) => 0,
-            })
-            .sum()
-    }
-    match command {
-        Command::Put(p) => put(p),
-        Command::Txn(txn) => branch(&txn.success, &put).max(branch(&txn.failure, &put)),
-        Command::LeaseGrant { .. } => LEASE,
-        _ => 0,
-    }
 }

@@ -124,7 +124,7 @@ impl Checker {
             }
             match event.change.clone() {
                 Change::Delete { key } => {
-                    assert!(self.state.remove(&key).is_some(), "{event:?} at {revision}")
+                    assert!(self.state.remove(&key).is_some(), "{event:?} at {revision}");
                 }
                 Change::Put { key, value, lease } => {
                     let (created, version) = before.map_or((revision, 1), |b| (b.created, b.version + 1));

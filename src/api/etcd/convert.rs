@@ -4,7 +4,7 @@ use crate::engine::command::{
     Compare, DeleteRange, Kv, Op, OpOutcome, Operand, Put, Range, Relation, RevisionBounds, Sort, SortOrder,
     SortTarget, Txn, TxnOutcome,
 };
-use crate::engine::{Image, Value};
+use crate::engine::{Image, PUT_COST, Value};
 use crate::pb::etcdserverpb::compare::{CompareResult, CompareTarget, TargetUnion};
 use crate::pb::etcdserverpb::request_op::Request;
 use crate::pb::etcdserverpb::response_op::Response;
@@ -129,6 +129,24 @@ fn equal_side(relation: Relation) -> Relation {
         Relation::Equal | Relation::Any => Relation::Any,
         Relation::Greater | Relation::Less | Relation::NotEqual => Relation::Less,
     }
+}
+
+/// Bytes that a put may add to the database (contract §8).
+pub fn put_cost(request: &pb::PutRequest) -> u64 {
+    PUT_COST + (request.key.len() + request.value.len()) as u64
+}
+
+/// Bytes that a transaction may add: those of the costlier branch (KV-T14).
+pub fn txn_cost(request: &pb::TxnRequest) -> u64 {
+    let branch = |ops: &[pb::RequestOp]| -> u64 {
+        let cost = |op: &pb::RequestOp| match &op.request {
+            Some(Request::RequestPut(r)) => put_cost(r),
+            Some(Request::RequestTxn(r)) => txn_cost(r),
+            _ => 0,
+        };
+        ops.iter().map(cost).sum()
+    };
+    branch(&request.success).max(branch(&request.failure))
 }
 
 /// Only reads at the top level, in both branches (KV-T13).

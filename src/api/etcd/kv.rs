@@ -2,7 +2,6 @@
 
 use super::{Etcd, check, convert, error, range_stream};
 use crate::engine::command::{Command, Outcome};
-use crate::engine::cost;
 use crate::pb::etcdserverpb::kv_server::Kv;
 use crate::pb::etcdserverpb::{
     CompactionRequest, CompactionResponse, DeleteRangeRequest, DeleteRangeResponse, PutRequest, PutResponse,
@@ -11,13 +10,13 @@ use crate::pb::etcdserverpb::{
 use tonic::{Request, Response, Status};
 
 impl Etcd {
-    /// Quota first, as etcd does (KV-P8), then the log.
     async fn write(&self, command: Command) -> Result<Outcome, Status> {
         self.engine.write(command).await.map_err(error::status)
     }
 
-    async fn check_quota(&self, command: &Command) -> Result<(), Status> {
-        self.engine.check_quota(cost(command)).await.map_err(error::status)
+    /// The quota comes before the checks of the request, as in etcd (KV-P8).
+    async fn check_quota(&self, cost: u64) -> Result<(), Status> {
+        self.engine.check_quota(cost).await.map_err(error::status)
     }
 }
 
@@ -45,10 +44,9 @@ impl Kv for Etcd {
     async fn put(&self, request: Request<PutRequest>) -> Result<Response<PutResponse>, Status> {
         self.check(request.metadata())?;
         let request = request.into_inner();
+        self.check_quota(convert::put_cost(&request)).await?;
         check::put(&request)?;
-        let command = Command::Put(convert::put(request));
-        self.check_quota(&command).await?;
-        match self.write(command).await? {
+        match self.write(Command::Put(convert::put(request))).await? {
             Outcome::Put { revision, previous } => {
                 let prev_kv = previous.as_ref().map(convert::kv);
                 Ok(Response::new(PutResponse { header: Some(self.header(revision)), prev_kv }))
@@ -77,6 +75,7 @@ impl Kv for Etcd {
     async fn txn(&self, request: Request<TxnRequest>) -> Result<Response<TxnResponse>, Status> {
         self.check(request.metadata())?;
         let request = request.into_inner();
+        self.check_quota(convert::txn_cost(&request)).await?;
         check::txn(&request, self.txn_ops_max)?;
         let is_read_only = convert::is_read_only(&request);
         if is_read_only && !convert::is_serializable(&request) {
@@ -86,9 +85,7 @@ impl Kv for Etcd {
         let outcome = if is_read_only {
             self.engine.read_txn(txn).await.map_err(error::status)?
         } else {
-            let command = Command::Txn(txn);
-            self.check_quota(&command).await?;
-            match self.write(command).await? {
+            match self.write(Command::Txn(txn)).await? {
                 Outcome::Txn(outcome) => outcome,
                 other => return Err(unexpected(&other)),
             }

@@ -3,7 +3,7 @@
 use super::kv::unexpected;
 use super::{Etcd, error};
 use crate::engine::command::{Command, Outcome};
-use crate::engine::{LEASE_TTL_MAX_SECS, cost};
+use crate::engine::{LEASE_COST, LEASE_TTL_MAX_SECS};
 use crate::pb::etcdserverpb::lease_server::Lease;
 use crate::pb::etcdserverpb::{
     LeaseGrantRequest, LeaseGrantResponse, LeaseKeepAliveRequest, LeaseKeepAliveResponse, LeaseLeasesRequest,
@@ -24,8 +24,7 @@ impl Lease for Etcd {
     ) -> Result<Response<LeaseGrantResponse>, Status> {
         self.check(request.metadata())?;
         let LeaseGrantRequest { ttl, id } = request.into_inner();
-        let cost = cost(&Command::LeaseGrant { id, ttl_secs: ttl });
-        self.engine.check_quota(cost).await.map_err(error::status)?;
+        self.engine.check_quota(LEASE_COST).await.map_err(error::status)?;
         if ttl > LEASE_TTL_MAX_SECS {
             return Err(error::Error::LeaseTtlTooLarge.into());
         }

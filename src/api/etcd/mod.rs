@@ -72,7 +72,7 @@ impl Etcd {
 
     /// G-1: a client that requires a leader gets an error at once when there is none. G-2: a readable API version.
     fn check_metadata(&self, headers: &HeaderMap) -> Result<(), Status> {
-        if headers.get("client-api-version").is_some_and(|v| v.to_str().is_err()) {
+        if headers.get("client-api-version").is_some_and(|v| std::str::from_utf8(v.as_bytes()).is_err()) {
             return Err(error::Error::InvalidClientApiVersion.into());
         }
         let requires_leader = headers.get_all("hasleader").iter().any(|v| v == "true");

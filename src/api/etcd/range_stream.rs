@@ -1,7 +1,7 @@
 //! `KV.RangeStream`: a range in chunks at one revision, each made when the client can take it (KV-S1 to S6).
 
 use super::{Etcd, error};
-use crate::engine::command::Range;
+use crate::engine::command::{Range, SortTarget};
 use crate::engine::scan::{Budget, Scan};
 use crate::pb::etcdserverpb::{RangeResponse, RangeStreamResponse, ResponseHeader};
 use crate::pb::mvccpb::KeyValue;
@@ -21,16 +21,18 @@ pub struct Chunks {
     scan: Option<Scan>,
     header: ResponseHeader,
     keys_only: bool,
+    /// etcd sorts each chunk by a target that came without an order (KV-S1).
+    target: SortTarget,
     keys: usize,
 }
 
 impl Chunks {
     pub(super) fn begin(etcd: Etcd, query: Range) -> Result<Chunks, Status> {
         let current = etcd.engine.revision();
-        let keys_only = query.keys_only;
+        let (keys_only, target) = (query.keys_only, query.sort.target);
         let (scan, _) = etcd.engine.scan(query).map_err(error::status)?;
         let header = etcd.header(current.max(scan.revision()));
-        Ok(Chunks { etcd, scan: Some(scan), header, keys_only, keys: FIRST_KEYS })
+        Ok(Chunks { etcd, scan: Some(scan), header, keys_only, target, keys: FIRST_KEYS })
     }
 
     fn chunk(&mut self, mut scan: Scan) -> Result<RangeStreamResponse, Status> {
@@ -56,6 +58,13 @@ impl Chunks {
         })
         .map_err(|e| error::status(e.into()))?;
         self.keys = (self.keys * 2).min(10_000);
+        match self.target {
+            SortTarget::Key => {}
+            SortTarget::Version => kvs.sort_by_key(|kv| kv.version),
+            SortTarget::Create => kvs.sort_by_key(|kv| kv.create_revision),
+            SortTarget::Mod => kvs.sort_by_key(|kv| kv.mod_revision),
+            SortTarget::Value => kvs.sort_by(|a, b| a.value.cmp(&b.value)),
+        }
         let mut response = RangeResponse { kvs, ..RangeResponse::default() };
         if scan.is_done() {
             response =
@@ -72,11 +81,10 @@ impl Stream for Chunks {
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let Some(scan) = self.scan.take() else { return Poll::Ready(None) };
-        let is_counting = scan.is_only_counting();
         let chunk = self.chunk(scan);
         let is_empty =
             chunk.as_ref().is_ok_and(|c| c.range_response.as_ref().is_some_and(|r| r.kvs.is_empty()));
-        if is_empty && self.scan.is_some() && is_counting {
+        if is_empty && self.scan.is_some() {
             // Nothing to send yet: let others run, then count on.
             context.waker().wake_by_ref();
             return Poll::Pending;

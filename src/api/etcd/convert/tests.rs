@@ -2,7 +2,6 @@
 
 use super::*;
 use crate::engine::command::Command;
-use crate::engine::cost;
 use crate::engine::{Meta, live_image, tombstone_image};
 use crate::types::{RangeEnd, Revision};
 
@@ -221,7 +220,7 @@ fn kv_t13_read_only_and_serializable() {
 
 #[test]
 fn kv_t14_quota_cost_is_that_of_the_dearer_branch() {
-    let cost_of = |success, failure| cost(&Command::Txn(txn(txn_of(success, failure))));
+    let cost_of = |success, failure| txn_cost(&txn_of(success, failure));
     let delete = pb::DeleteRangeRequest { key: vec![1; 999], ..Default::default() };
     let delete = pb::RequestOp { request: Some(Request::RequestDeleteRange(delete)) };
     assert_eq!(cost_of(vec![range_op(true), delete.clone()], vec![delete.clone()]), 0);
