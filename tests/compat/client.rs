@@ -3,9 +3,10 @@
 //! Nothing here retries: what the server answers is what a test sees. A test that compacts, needs absolute revisions, or
 //! touches keys outside a prefix of its own starts a server of its own; all others share one.
 
+use parking_lot::Mutex;
 use std::fmt::Debug;
 use std::ops::Deref;
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::{Arc, Weak};
 
 use kvist::pb::etcdserverpb as pb;
 use kvist::pb::mvccpb::KeyValue;
@@ -170,7 +171,7 @@ pub async fn own(args: &[&str]) -> Session {
 pub async fn shared() -> Session {
     static SHARED: Mutex<Weak<Server>> = Mutex::new(Weak::new());
     let server = {
-        let mut shared = SHARED.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut shared = SHARED.lock();
         shared.upgrade().unwrap_or_else(|| {
             let server = Arc::new(Server::start());
             *shared = Arc::downgrade(&server);

@@ -2,11 +2,8 @@
 
 use kvist::pb::etcdserverpb as pb;
 use sha1::{Digest, Sha1};
-use tonic::Code;
 
-use crate::client::{expect_error, get, own};
-
-const NOT_FOUND: &str = "etcdserver: member not found";
+use crate::client::{get, own};
 
 fn id_of(bytes: &[u8]) -> u64 {
     u64::from_be_bytes(Sha1::digest(bytes)[..8].try_into().expect("8 bytes"))

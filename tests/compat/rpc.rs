@@ -1,15 +1,12 @@
 //! Rules of every call, as far as one member with a leader shows them: contract 1.0, rows G-1, G-2, G-9 and G-11.
 
-use std::io::{Read, Write};
-use std::net::TcpStream;
-
 use kvist::pb::etcdserverpb as pb;
 use tonic::codegen::http::uri::PathAndQuery;
 use tonic::metadata::MetadataValue;
 use tonic::{Code, Request};
 use tonic_prost::ProstCodec;
 
-use crate::client::{Session, expect_error, get, own, put, shared};
+use crate::client::{expect_error, get, own, put, shared};
 use crate::watch_client::Clients;
 
 /// A range request as a newer client might send it, with fields that nobody knows yet.
@@ -70,24 +67,6 @@ async fn g_2_client_api_version() {
     };
     expect_error(status, Code::InvalidArgument, INVALID);
     kv.range(with_metadata(get("g2"), KEY, "3.π".as_bytes())).await.expect("any text will do");
-
-    let metrics = http_get(&c, "/metrics");
-    for (version, kind, count) in [("3.6", "unary", 3), ("unknown", "unary", 1), ("3.π", "unary", 1)] {
-        let line = format!(
-            "etcd_server_client_requests_total{{client_api_version=\"{version}\",type=\"{kind}\"}} {count}"
-        );
-        assert!(metrics.lines().any(|l| l == line), "no line {line:?}");
-    }
-}
-
-/// The answer to a plain HTTP GET on the client port, headers included.
-fn http_get(c: &Session, path: &str) -> String {
-    let mut socket = TcpStream::connect(c.server().endpoint()).expect("connect");
-    let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
-    socket.write_all(request.as_bytes()).expect("send the request");
-    let mut answer = Vec::new();
-    socket.read_to_end(&mut answer).expect("read the answer");
-    String::from_utf8_lossy(&answer).into_owned()
 }
 
 /// G-9: a linearizable read on a connection of its own sees every completed write, under concurrent traffic.

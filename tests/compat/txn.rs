@@ -181,7 +181,7 @@ async fn kv_t11_headers() {
         ]
     };
     let response = c.txn(txn([], ops("one"), [])).await;
-    let header = response.header.clone().expect("a header");
+    let header = response.header.expect("a header");
     assert_eq!(header.revision, 3);
     assert!(header.cluster_id != 0 && header.member_id != 0 && header.raft_term != 0);
     let mut found = Vec::new();
@@ -207,10 +207,10 @@ async fn kv_t11_headers() {
 fn collect_headers(response: &pb::TxnResponse, into: &mut Vec<pb::ResponseHeader>) {
     for op in &response.responses {
         let header = match op.response.as_ref().expect("an answer") {
-            OpResponse::ResponseRange(r) => r.header.clone(),
-            OpResponse::ResponsePut(r) => r.header.clone(),
-            OpResponse::ResponseDeleteRange(r) => r.header.clone(),
-            OpResponse::ResponseTxn(r) => r.header.clone(),
+            OpResponse::ResponseRange(r) => r.header,
+            OpResponse::ResponsePut(r) => r.header,
+            OpResponse::ResponseDeleteRange(r) => r.header,
+            OpResponse::ResponseTxn(r) => r.header,
         };
         into.push(header.expect("an inner header is never null"));
         if let Some(OpResponse::ResponseTxn(inner)) = &op.response {

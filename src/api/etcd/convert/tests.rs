@@ -1,7 +1,6 @@
 //! The translation by contract row.
 
 use super::*;
-use crate::engine::command::Command;
 use crate::engine::{Meta, live_image, tombstone_image};
 use crate::types::{RangeEnd, Revision};
 
