@@ -25,7 +25,7 @@ async fn c_2_c_9_member_list() {
     for linearizable in [false, true] {
         let request = pb::MemberListRequest { linearizable };
         let response = c.cluster.clone().member_list(request).await.expect("member list").into_inner();
-        assert_eq!(response.members, [expected.clone()]);
+        assert_eq!(response.members, std::slice::from_ref(&expected));
         let header = response.header.expect("header");
         assert_eq!((header.member_id, header.revision), (member_id, 0));
         assert_eq!(header.cluster_id, id_of(&member_id.to_be_bytes()));

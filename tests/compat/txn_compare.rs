@@ -30,7 +30,8 @@ async fn kv_t5_t7_targets_and_results() {
     c.put("t5", "x").await;
     c.try_put(pb::PutRequest { lease, ..put("t5", "mm") }).await.expect("put");
     let kv = c.get("t5").await.expect("kv");
-    let targets: [(i64, fn(i64) -> TargetUnion); 4] = [
+    type Target = fn(i64) -> TargetUnion;
+    let targets: [(i64, Target); 4] = [
         (kv.version, TargetUnion::Version),
         (kv.create_revision, TargetUnion::CreateRevision),
         (kv.mod_revision, TargetUnion::ModRevision),
