@@ -14,6 +14,7 @@ mod kv_mvcc;
 mod kv_put_delete;
 mod kv_range;
 mod kv_range_model;
+mod large_read;
 mod lease;
 mod lease_expiry;
 mod limits;
