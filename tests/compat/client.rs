@@ -151,15 +151,26 @@ impl Session {
         &self.server
     }
 
-    /// The server of this session alone, to stop and start.
-    pub fn server_mut(&mut self) -> &mut Server {
-        Arc::get_mut(&mut self.server).expect("a server that is not shared")
-    }
-
-    /// Connects again, after a restart.
-    pub async fn reconnect(&mut self) {
+    /// Stops the server, which must be this session's alone, starts it again and connects. Wants a runtime of several
+    /// threads: the connection must be able to take the server's goodbye.
+    pub async fn restart(&mut self, stop: Stop) {
+        let server = Arc::get_mut(&mut self.server).expect("a server that is not shared");
+        tokio::task::block_in_place(|| {
+            match stop {
+                Stop::Terminate => drop(server.terminate()),
+                Stop::Kill => server.kill(),
+            }
+            server.restart();
+        });
         self.client = Client::connect(self.server.url()).await;
     }
+}
+
+/// How a server ends: asked to, or as in a crash.
+#[derive(Clone, Copy, Debug)]
+pub enum Stop {
+    Terminate,
+    Kill,
 }
 
 /// A session on a server of the test's own.

@@ -4,8 +4,8 @@ use kvist::pb::etcdserverpb as pb;
 use tonic::Code;
 
 use crate::client::{
-    COMPACTED, FUTURE, Session, ToOp, delete, delete_range, expect_error, get, keys, own, prefix, put, range,
-    revision, txn,
+    COMPACTED, FUTURE, Session, Stop, ToOp, delete, delete_range, expect_error, get, keys, own, prefix, put,
+    range, revision, txn,
 };
 use crate::watch_client::{Clients, brief, watch_range};
 
@@ -135,7 +135,7 @@ async fn kv_c4_physical_frees_space() {
 }
 
 /// KV-C7, trap 11: the revision does not go back over a restart when the newest revisions were compacted tombstones.
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn kv_c7_restart_after_compaction() {
     let mut c = own(&[]).await;
     c.put("c7/a", "").await;
@@ -146,10 +146,9 @@ async fn kv_c7_restart_after_compaction() {
     let current = revision(&c.delete(delete("c7/c")).await.header);
     assert_eq!(current, 6);
     c.compact(current).await;
-    for stop in ["terminate", "kill"] {
-        restart(c.server_mut(), stop);
-        c.reconnect().await;
-        assert_eq!(c.revision().await, current, "after {stop}");
+    for stop in [Stop::Terminate, Stop::Kill] {
+        c.restart(stop).await;
+        assert_eq!(c.revision().await, current, "after {stop:?}");
         expect_error(c.try_compact(current, false).await, Code::OutOfRange, COMPACTED);
         let below = pb::RangeRequest { revision: current - 1, ..get("c7/b") };
         expect_error(c.try_range(below).await, Code::OutOfRange, COMPACTED);
@@ -159,7 +158,7 @@ async fn kv_c7_restart_after_compaction() {
 }
 
 /// KV-C7: a compaction cut off by a crash is finished after the start; what it promised holds at once.
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn kv_c7_interrupted_compaction() {
     let mut c = own(&["--compaction-batch-limit=10"]).await;
     for round in 0..30 {
@@ -168,8 +167,7 @@ async fn kv_c7_interrupted_compaction() {
     }
     let current = c.revision().await;
     c.try_compact(current - 1, false).await.expect("compact");
-    restart(c.server_mut(), "kill");
-    c.reconnect().await;
+    c.restart(Stop::Kill).await;
     assert_eq!(c.revision().await, current);
     expect_error(
         c.try_range(pb::RangeRequest { revision: current - 2, ..get("c7i/000") }).await,
@@ -185,13 +183,4 @@ async fn kv_c7_interrupted_compaction() {
     }
     expect_error(c.try_compact(current - 1, true).await, Code::OutOfRange, COMPACTED);
     c.compact(current).await;
-}
-
-fn restart(server: &mut crate::support::Server, stop: &str) {
-    if stop == "kill" {
-        server.kill();
-    } else {
-        server.terminate();
-    }
-    server.restart();
 }

@@ -3,7 +3,7 @@
 use kvist::pb::etcdserverpb as pb;
 use pb::ResponseHeader;
 
-use crate::client::{ToOp, delete, get, own, put, txn};
+use crate::client::{Stop, ToOp, delete, get, own, put, txn};
 
 /// Contract 3: who answered is the same everywhere; the revision is that of the call, 0 only for Cluster calls.
 #[tokio::test]
@@ -48,14 +48,12 @@ async fn contract_3_headers_of_every_call() {
 }
 
 /// Contract 3: cluster and member ids stay over a restart; the term never falls.
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn contract_3_ids_over_a_restart() {
     let mut c = own(&[]).await;
     c.put("h", "").await;
     let before = c.range(get("h")).await.header.expect("header");
-    c.server_mut().terminate();
-    c.server_mut().restart();
-    c.reconnect().await;
+    c.restart(Stop::Terminate).await;
     let after = c.range(get("h")).await.header.expect("header");
     assert_eq!((after.cluster_id, after.member_id, after.revision), (before.cluster_id, before.member_id, 2));
     assert!(after.raft_term >= before.raft_term);

@@ -8,8 +8,8 @@ use kvist::pb::etcdserverpb as pb;
 use kvist::pb::mvccpb::KeyValue;
 
 use crate::client::{
-    Session, ToOp, compare, delete, delete_range, get, mod_revision_is, numbers, own, prefix, put, range,
-    revision, txn,
+    Session, Stop, ToOp, compare, delete, delete_range, get, mod_revision_is, numbers, own, prefix, put,
+    range, revision, txn,
 };
 use pb::compare::{CompareResult, TargetUnion};
 
@@ -102,7 +102,7 @@ async fn m_7_long_keys_in_ranges() {
 }
 
 /// M-3, M-7, KV-T5, KV-C3: updates, deletes, history, compares, compaction and a restart over long keys.
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn m_7_long_keys_over_a_life() {
     let mut c = own(&[]).await;
     let keys = long_keys();
@@ -141,9 +141,7 @@ async fn m_7_long_keys_over_a_life() {
     history[2].1.check(&c, history[2].0).await;
     expected.check(&c, 0).await;
 
-    c.server_mut().kill();
-    c.server_mut().restart();
-    c.reconnect().await;
+    c.restart(Stop::Kill).await;
     history[2].1.check(&c, history[2].0).await;
     expected.check(&c, 0).await;
     for key in &keys {
