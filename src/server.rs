@@ -308,6 +308,11 @@ fn spawn_chores(config: &Config, engine: &Engine, shutdown: &Shutdown) -> Vec<to
         tokio::spawn(tasks::until(stop(), tasks::expire_leases(engine.clone()))),
         tokio::spawn(tasks::until(stop(), tasks::checkpoint_leases(engine.clone()))),
     ];
+    let (hub, stopped) = (engine.hub().clone(), stop());
+    chores.push(tokio::spawn(async move {
+        stopped.await;
+        hub.end_streams();
+    }));
     let schedule = config.compaction.auto.map(|auto| match auto {
         AutoCompaction::Periodic(period) => Schedule::periodic(period),
         AutoCompaction::Revision(kept) => Schedule::revision(kept),

@@ -111,9 +111,11 @@ struct WatchStream {
     next_id: i64,
     /// Parts of a response that was split, in reverse order, and refusals that no hub need know of.
     pending: Vec<Frame>,
+    /// Whether a watcher ever asked for progress in quiet times.
+    wants_progress: bool,
     progress: Pin<Box<tokio::time::Sleep>>,
     progress_interval: Duration,
-    /// Resolves when the server stops.
+    /// Resolves when the server stops; polled while there are no watchers.
     stopped: Pin<Box<dyn Future<Output = ()> + Send>>,
 }
 
@@ -129,6 +131,7 @@ impl WatchStream {
             watchers: HashMap::new(),
             next_id: 0,
             pending: Vec::new(),
+            wants_progress: false,
             progress: Box::pin(tokio::time::sleep(progress_interval)),
             progress_interval,
             stopped: {
@@ -179,6 +182,7 @@ impl WatchStream {
             no_delete: has(FilterType::Nodelete),
             prev_kv: request.prev_kv,
         };
+        self.wants_progress |= request.progress_notify;
         let hub = self.etcd.engine.hub();
         let key = hub.watch(&self.hub_stream, id, spec, request.start_revision, request.progress_notify);
         self.watchers.insert(id, Watcher { key, fragment: request.fragment, prev_kv: request.prev_kv });
@@ -210,7 +214,8 @@ impl WatchStream {
         WatchResponse { header: Some(self.etcd.header(revision)), ..WatchResponse::default() }
     }
 
-    fn frame(&mut self, delivery: Delivery) -> Option<Frame> {
+    /// The response that a delivery makes, if any.
+    fn frame(&mut self, delivery: Delivery) -> Result<Option<Frame>, Status> {
         let head = match delivery {
             Delivery::Created { id, revision } => {
                 WatchResponse { watch_id: id, created: true, ..self.head(revision) }
@@ -223,9 +228,10 @@ impl WatchStream {
                 self.watchers.remove(&id);
                 WatchResponse { watch_id: id, canceled: true, compact_revision: compacted, ..self.head(0) }
             }
-            Delivery::Events { id, matched } => return self.events(id, &matched),
+            Delivery::Events { id, matched } => return Ok(self.events(id, &matched)),
+            Delivery::Stopped => return Err(error::Error::Stopped.into()),
         };
-        Some(Frame { head, events: Bytes::new() })
+        Ok(Some(Frame { head, events: Bytes::new() }))
     }
 
     /// The response with the events, or its first part; the other parts wait in `pending`.
@@ -276,15 +282,16 @@ impl WatchStream {
                 if has_room_again {
                     self.etcd.engine.hub().has_room();
                 }
-                match self.frame(delivery) {
-                    Some(frame) => return Poll::Ready(Ok(frame)),
+                match self.frame(delivery).transpose() {
+                    Some(frame) => return Poll::Ready(frame),
                     None => continue,
                 }
             }
-            if self.stopped.as_mut().poll(context).is_ready() {
+            // A stream with watchers hears of the stop from the hub, which is cheaper.
+            if self.watchers.is_empty() && self.stopped.as_mut().poll(context).is_ready() {
                 return Poll::Ready(Err(error::Error::Stopped.into()));
             }
-            if self.progress.as_mut().poll(context).is_ready() {
+            if self.wants_progress && self.progress.as_mut().poll(context).is_ready() {
                 self.progress.as_mut().reset(tokio::time::Instant::now() + self.progress_interval);
                 let keys = self.watchers.values().map(|w| w.key);
                 self.etcd.engine.hub().progress_tick(&self.hub_stream, keys);

@@ -109,6 +109,8 @@ struct State {
     last_key: u64,
     /// Everything up to this revision has been handed to the synced watchers.
     distributed: i64,
+    /// The server stops.
+    is_ending: bool,
 }
 
 #[derive(Default)]
@@ -223,6 +225,9 @@ impl Hub {
         };
         state.watchers.insert(key, watcher);
         stream.push_control(Delivery::Created { id, revision: current });
+        if state.is_ending {
+            stream.push_control(Delivery::Stopped);
+        }
         stream.ring();
         if next > current {
             state.join_group(key);
@@ -289,6 +294,16 @@ impl Hub {
     /// How many watchers there are.
     pub fn watchers(&self) -> usize {
         self.inner.watchers.load(Ordering::SeqCst)
+    }
+
+    /// Tells every stream that has watchers, now or later, that the server stops.
+    pub fn end_streams(&self) {
+        let mut state = self.inner.state.lock();
+        state.is_ending = true;
+        for watcher in state.watchers.values() {
+            watcher.stream.push_control(Delivery::Stopped);
+        }
+        self.inner.bells.ring();
     }
 
     /// Stops the threads; streams get nothing more.

@@ -259,6 +259,7 @@ impl Model {
                 ids.into_iter().for_each(|id| self.check_progress(id, *revision));
             }
             Delivery::Progress { id, revision } => self.check_progress(*id, *revision),
+            Delivery::Stopped => panic!("nobody stopped the hub"),
             Delivery::Canceled { id, .. } => {
                 let watched = self.watchers.get_mut(id).unwrap();
                 assert!(

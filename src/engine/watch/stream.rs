@@ -45,6 +45,8 @@ pub enum Delivery {
         /// Current revision.
         revision: i64,
     },
+    /// The server stops: nothing more will come.
+    Stopped,
     /// The watcher was ended because what it wants next has been compacted.
     Compacted {
         /// Client's id of the watcher.
