@@ -34,13 +34,13 @@ pub(super) const MEMBER: &[Flag] = &[
         "HTTP and gRPC are always served together",
         "URLs for HTTP alone, which listen-client-urls then do not serve.",
     ),
-    flag(
+    tuning(
         "snapshot-count",
         "10000",
         Uint(|d, v| d.raft.snapshot_count = v),
         "Number of applied entries after which a snapshot is taken.",
     ),
-    flag(
+    tuning(
         "snapshot-catchup-entries",
         "5000",
         Uint(|d, v| d.raft.snapshot_catchup_entries = v),
@@ -70,13 +70,13 @@ pub(super) const MEMBER: &[Flag] = &[
         Int(|d, v| d.quota_backend_bytes = v),
         "Size of the database after which writes are refused; 0 is 2 GiB, a negative number is no limit.",
     ),
-    flag(
+    tuning(
         "backend-batch-interval",
         "0",
         Duration(|d, v| d.storage.batch_interval = v),
         "Longest time between two commits of applied entries; 0 is 100ms.",
     ),
-    flag(
+    tuning(
         "backend-batch-limit",
         "0",
         Uint(|d, v| d.storage.batch_limit = v),
@@ -147,13 +147,13 @@ pub(super) const CLUSTERING: &[Flag] = &[
         Text(|d, v| d.initial_cluster_token = v),
         "Keeps clusters apart that have the same addresses.",
     ),
-    flag(
+    tuning(
         "strict-reconfig-check",
         "true",
         Bool(|d, v| d.strict_reconfig_check = v),
         "Refuse membership changes that would lose the quorum.",
     ),
-    flag("pre-vote", "true", Bool(|d, v| d.raft.pre_vote = v), "Ask for votes before raising the term."),
+    tuning("pre-vote", "true", Bool(|d, v| d.raft.pre_vote = v), "Ask for votes before raising the term."),
     tuning("max-learners", "1", Uint(nowhere), "Number of learners the cluster may have."),
     refused("discovery-endpoints", "", Text(nowhere), DISCOVERY, "Endpoints of a discovery service."),
     refused(

@@ -43,7 +43,7 @@ pub(super) const CLIENTS: &[Flag] = &[
         Duration(|d, v| d.keepalive.timeout = Some(v).filter(|v| !v.is_zero())),
         "How long the answer to a ping may take before the connection is closed; 0 is for ever.",
     ),
-    flag(
+    tuning(
         "enable-grpc-gateway",
         "true",
         Bool(|d, v| d.json_gateway = v),

@@ -26,21 +26,21 @@ pub(super) const MONITORING: &[Flag] = &[
     ),
     tuning("enable-log-rotation", "false", Bool(nowhere), "Begin new log files."),
     tuning("log-rotation-config-json", ROTATION, Text(nowhere), "When to begin a new log file."),
-    flag(
+    tuning(
         "listen-metrics-urls",
         "",
         Urls(|d, v| d.listen_metrics_urls = v),
         "Comma-separated URLs to listen on for metrics and health only.",
     ),
     tuning("metrics", "basic", Text(nowhere), "Detail of the metrics: basic or extensive."),
-    flag("enable-pprof", "false", Bool(|d, v| d.pprof = v), "Serve profiles under /debug/pprof/."),
-    flag(
+    tuning("enable-pprof", "false", Bool(|d, v| d.pprof = v), "Serve profiles under /debug/pprof/."),
+    tuning(
         "warning-apply-duration",
         "100ms",
         Duration(|d, v| d.slow.apply = v),
         "Applying an entry for longer is logged.",
     ),
-    flag(
+    tuning(
         "warning-unary-request-duration",
         "300ms",
         Duration(|d, v| d.slow.unary = v),
