@@ -72,6 +72,7 @@ impl Store {
         txn.commit()?;
         self.flushed.store(frozen.revision, Ordering::SeqCst);
         self.flushed_compacted.store(frozen.compacted, Ordering::SeqCst);
+        self.ring.trim(frozen.revision);
         self.view.rcu(|view| {
             let kept = view.memtables.iter().filter(|m| !Arc::ptr_eq(m, &frozen.memtable));
             View { env: view.env.clone(), memtables: kept.cloned().collect() }

@@ -35,11 +35,12 @@ impl Ring {
         let mut ring = self.0.write();
         ring.bytes += batch.size();
         ring.batches.push_back(batch);
-        while ring.bytes > RING_BYTES_MAX && ring.batches.front().is_some_and(|b| b.revision <= flushed) {
-            let batch = ring.batches.pop_front().expect("just seen");
-            ring.bytes -= batch.size();
-            ring.after = batch.revision;
-        }
+        ring.trim(flushed);
+    }
+
+    /// Lets go of what is beyond the budget, as far as it is flushed.
+    pub fn trim(&self, flushed: i64) {
+        self.0.write().trim(flushed);
     }
 
     /// Changes from revision `from` on, or `None` when the ring does not reach back that far.
@@ -59,6 +60,16 @@ impl Ring {
             found.push(Arc::clone(batch));
         }
         Some(found)
+    }
+}
+
+impl RingState {
+    fn trim(&mut self, flushed: i64) {
+        while self.bytes > RING_BYTES_MAX && self.batches.front().is_some_and(|b| b.revision <= flushed) {
+            let batch = self.batches.pop_front().expect("just seen");
+            self.bytes -= batch.size();
+            self.after = batch.revision;
+        }
     }
 }
 

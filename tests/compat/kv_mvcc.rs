@@ -84,7 +84,7 @@ async fn m_3_and_m_4_generations() {
 /// M-3: put, delete and put of a key inside one transaction are refused, but over nested ones generations work.
 #[tokio::test]
 async fn m_3_delete_and_put_in_one_nested_transaction() {
-    let c = shared().await;
+    let c = own(&[]).await;
     c.put("m3n", "old").await;
     // [Q] KV-T4: a sibling that deletes after a sibling that puts is not seen as a duplicate.
     let r = txn([], [txn([], [put("m3n", "new").op()], []).op(), txn([], [delete("m3n").op()], []).op()], []);
