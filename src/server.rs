@@ -29,8 +29,9 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Handle, Runtime};
 
-/// Bytes of changes in memory that start a flush.
-const MEMTABLE_BYTES_MAX: usize = 16 << 20;
+/// Bytes of changes in memory that start a flush. LMDB holds every page that a flush touches in anonymous memory, and keeps
+/// the memory for the next one: with random keys about ten times this.
+const MEMTABLE_BYTES_MAX: usize = 8 << 20;
 /// Longest time that a change stays out of LMDB.
 const FLUSH_INTERVAL: Duration = Duration::from_secs(1);
 /// Rows that one step of physical compaction removes, for each revision that `--compaction-batch-limit` allows.
