@@ -8,6 +8,7 @@ use crate::mvcc::{self, Store};
 use parking_lot::{Condvar, Mutex};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -30,6 +31,8 @@ pub struct Options {
 
 /// The applier waits when the memtable is this many times its limit: LMDB can't keep up.
 const OVERRUN: usize = 2;
+/// The same while the environment is rewritten and nothing can be flushed: about ten seconds of the fastest writers.
+const DEFRAGMENT_BYTES_MAX: usize = 256 << 20;
 
 type Reply = tokio::sync::oneshot::Sender<mvcc::Result<()>>;
 
@@ -53,6 +56,7 @@ struct Shared {
     options: Options,
     requests: Mutex<Requests>,
     requested: Condvar,
+    is_defragmenting: AtomicBool,
     /// Signalled after each flush and each removal.
     progress: Condvar,
     on_flushed: Box<dyn Fn(LogPosition) + Send + Sync>,
@@ -81,6 +85,7 @@ impl Flusher {
             options,
             requests: Mutex::default(),
             requested: Condvar::new(),
+            is_defragmenting: AtomicBool::new(false),
             progress: Condvar::new(),
             on_flushed: Box::new(on_flushed),
             on_fatal: Box::new(on_fatal),
@@ -100,7 +105,7 @@ impl Flusher {
         let mut requests = self.shared.requests.lock();
         requests.flush = true;
         self.shared.requested.notify_one();
-        while self.shared.store.active_bytes() > limit * OVERRUN && !requests.stop {
+        while self.shared.store.active_bytes() > self.shared.memtable_bytes_bound() && !requests.stop {
             // The applier's lock is not held here: the freeze that makes room needs it.
             self.shared.progress.wait(&mut requests);
         }
@@ -190,12 +195,20 @@ impl Shared {
             while self.store.has_removable() {
                 self.store.remove_compacted(self.options.compaction_batch)?;
             }
+            self.is_defragmenting.store(true, Ordering::Relaxed);
             self.store.defragment(&self.options.dir, self.options.quota)?;
+            self.is_defragmenting.store(false, Ordering::Relaxed);
             for reply in requests.defragments {
                 answer(reply, Ok(()));
             }
         }
         Ok(())
+    }
+
+    /// Bytes of the memtable at which the applier waits.
+    fn memtable_bytes_bound(&self) -> usize {
+        let is_defragmenting = self.is_defragmenting.load(Ordering::Relaxed);
+        if is_defragmenting { DEFRAGMENT_BYTES_MAX } else { self.options.memtable_bytes_max * OVERRUN }
     }
 
     fn flush(&self) -> mvcc::Result<()> {

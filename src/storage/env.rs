@@ -214,3 +214,39 @@ impl WriteTxn<'_> {
 
 /// Whether a table exists for every name; a guard against an edit of one list alone.
 const _: () = assert!(TABLES.len() == NAMES.len());
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_newer_format_is_refused_with_what_to_do() {
+        let dir = tempfile::tempdir().unwrap();
+        let env = Env::open(dir.path(), 1 << 20).unwrap();
+        let mut txn = env.write().unwrap();
+        txn.put(Table::Meta, meta::FORMAT, &(FORMAT + 1).to_le_bytes()).unwrap();
+        txn.commit().unwrap();
+        drop(env);
+        let error = Env::open(dir.path(), 1 << 20).err().expect("refused").to_string();
+        assert!(error.contains("format 2") && error.contains("install a newer kvist"), "{error}");
+    }
+
+    #[test]
+    fn a_file_that_is_none_of_ours_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("data.mdb"), vec![0x5a; 64 << 10]).unwrap();
+        let error = Env::open(dir.path(), 1 << 20).err().expect("refused").to_string();
+        assert!(error.contains("damaged"), "{error}");
+    }
+
+    #[test]
+    fn a_format_of_a_wrong_length_is_damage() {
+        let dir = tempfile::tempdir().unwrap();
+        let env = Env::open(dir.path(), 1 << 20).unwrap();
+        let mut txn = env.write().unwrap();
+        txn.put(Table::Meta, meta::FORMAT, &[1]).unwrap();
+        txn.commit().unwrap();
+        drop(env);
+        assert!(matches!(Env::open(dir.path(), 1 << 20), Err(Error::Damaged(_))));
+    }
+}
