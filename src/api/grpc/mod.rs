@@ -10,7 +10,6 @@ use crate::pb::etcdserverpb::lease_server::LeaseServer;
 use crate::pb::etcdserverpb::maintenance_server::MaintenanceServer;
 use crate::pb::health::health_server::HealthServer;
 use http::{Request, Response};
-use http_body::Body as _;
 use limit::Limited;
 use std::convert::Infallible;
 use std::future::Future;
@@ -75,13 +74,13 @@ impl Service<Request<hyper::body::Incoming>> for Front {
             ("etcdserverpb.Cluster", _) => self.cluster.call(request),
             ("etcdserverpb.Maintenance", _) => self.maintenance.call(request),
             ("grpc.health.v1.Health", _) => self.health.call(request),
-            _ => {
-                let status = match request.body().is_end_stream() && service.is_empty() {
-                    true => Status::unimplemented("malformed method name"),
-                    false => Status::unimplemented(format!("unknown service {service}")),
-                };
-                Box::pin(std::future::ready(Ok(status.into_http())))
-            }
+            ("", _) => refuse("malformed method name".to_owned()),
+            (unknown, _) => refuse(format!("unknown service {unknown}")),
         }
     }
+}
+
+/// The answer to a call of a service that is not there.
+fn refuse(text: String) -> Reply {
+    Box::pin(std::future::ready(Ok(Status::unimplemented(text).into_http())))
 }
