@@ -4,6 +4,7 @@
 //! request, except that the applier pauses when the memtable has outgrown all bounds.
 
 use super::apply::{Applier, LogPosition};
+use crate::mvcc::defrag::Failure;
 use crate::mvcc::{self, Store};
 use parking_lot::{Condvar, Mutex};
 use std::path::PathBuf;
@@ -191,16 +192,31 @@ impl Shared {
         for reply in requests.syncs {
             answer(reply, Ok(()));
         }
-        if !requests.defragments.is_empty() {
-            while self.store.has_removable() {
-                self.store.remove_compacted(self.options.compaction_batch)?;
+        if requests.defragments.is_empty() {
+            return Ok(());
+        }
+        self.is_defragmenting.store(true, Ordering::Relaxed);
+        let result = self.defragment(requests.defragments);
+        self.is_defragmenting.store(false, Ordering::Relaxed);
+        result
+    }
+
+    /// A copy that can't be made is the caller's matter; one that can't be put in place ends the process.
+    fn defragment(&self, replies: Vec<Reply>) -> mvcc::Result<()> {
+        while self.store.has_removable() {
+            self.store.remove_compacted(self.options.compaction_batch)?;
+        }
+        let failure = match self.store.defragment(&self.options.dir, self.options.quota) {
+            Ok(()) => None,
+            Err(Failure::Swap(error)) => return Err(error),
+            Err(failure @ Failure::Copy(_)) => {
+                tracing::warn!(%failure, "defragmentation failed; the database stays as it was");
+                Some(failure.to_string())
             }
-            self.is_defragmenting.store(true, Ordering::Relaxed);
-            self.store.defragment(&self.options.dir, self.options.quota)?;
-            self.is_defragmenting.store(false, Ordering::Relaxed);
-            for reply in requests.defragments {
-                answer(reply, Ok(()));
-            }
+        };
+        for reply in replies {
+            let result = failure.clone().map_or(Ok(()), |text| Err(crate::storage::Error::Lmdb(text).into()));
+            answer(reply, result);
         }
         Ok(())
     }

@@ -33,23 +33,47 @@ pub fn current_dir(base: &Path) -> Result<PathBuf> {
 
 impl Store {
     /// Rewrites the environment below `base` without its free pages. Only the flush thread calls this.
-    pub fn defragment(&self, base: &Path, quota: u64) -> Result<()> {
-        let old = current_dir(base)?;
+    pub fn defragment(&self, base: &Path, quota: u64) -> std::result::Result<(), Failure> {
+        let old = current_dir(base).map_err(Failure::Copy)?;
+        let copied = self.copy_aside(base);
+        if copied.is_err()
+            && let Err(error) = remove_dir(&base.join(TEMPORARY))
+        {
+            tracing::warn!(%error, "could not remove an unfinished copy; the next start does");
+        }
+        copied.map_err(Failure::Copy)?;
+        self.adopt(base, &old, quota).map_err(Failure::Swap)
+    }
+
+    fn copy_aside(&self, base: &Path) -> Result<()> {
+        let temporary = base.join(TEMPORARY);
+        fs::create_dir(&temporary).map_err(Error::Io)?;
+        self.view.load().env.copy_compacted(&temporary.join("data.mdb"))?;
+        sync_dir(&temporary)
+    }
+
+    fn adopt(&self, base: &Path, old: &Path, quota: u64) -> Result<()> {
         let generation: u64 =
             old.extension().and_then(|e| e.to_str()?.parse().ok()).expect("current_dir names a number");
-        let temporary = base.join(TEMPORARY);
         let new = base.join(format!("{PREFIX}{}", generation + 1));
-        fs::create_dir(&temporary).map_err(Error::Io)?;
-        let env = self.view.load().env.clone();
-        env.copy_compacted(&temporary.join("data.mdb"))?;
-        sync_dir(&temporary)?;
-        fs::rename(&temporary, &new).map_err(Error::Io)?;
+        fs::rename(base.join(TEMPORARY), &new).map_err(Error::Io)?;
         sync_dir(base)?;
         let env = Env::open(&new, quota)?;
         *self.sizes.lock() = env.sizes()?;
         self.view.rcu(|view| View { env: env.clone(), memtables: view.memtables.clone() });
-        remove_dir(&old)
+        remove_dir(old)
     }
+}
+
+/// Why a defragmentation came to nothing.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// No copy could be made, for want of disk space perhaps. Nothing has changed, and the store goes on.
+    #[error("could not copy the database: {0}")]
+    Copy(super::Error),
+    /// The copy may be the valid environment by now, and is not the one in use: only a restart finds out which.
+    #[error(transparent)]
+    Swap(super::Error),
 }
 
 fn remove_dir(path: &Path) -> Result<()> {

@@ -182,6 +182,26 @@ async fn x_4_corrupt_alarm() {
     assert_eq!(clients.put("a", "2").await, 3);
 }
 
+/// when there is no room for a copy, the caller hears of it, and the server goes on as before.
+#[tokio::test]
+async fn x_5_failed_defragment_changes_nothing() {
+    if crate::support::is_foreign_server() {
+        return; // the obstacle is one for kvist
+    }
+    let server = Server::start();
+    let clients = Clients::connect(&server).await;
+    clients.put("a", "1").await;
+    // Where the copy would be made stands something that is no directory.
+    let obstacle = server.data_dir().join("member/state.tmp");
+    std::fs::write(&obstacle, b"").expect("write the obstacle");
+    let defragment = || async { clients.maintenance.clone().defragment(pb::DefragmentRequest {}).await };
+    defragment().await.expect_err("no copy can be made");
+    clients.put("a", "2").await;
+    std::fs::remove_file(&obstacle).expect("remove the obstacle");
+    defragment().await.expect("defragment");
+    assert_eq!(clients.range("a", "").await.kvs[0].value, b"2");
+}
+
 /// X-5, contract 3 (Defragment): no header in the answer, the file shrinks, and writes that go on meanwhile are kept.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn x_5_defragment_under_load() {
