@@ -13,3 +13,18 @@ pub mod etcdserverpb {
 pub mod health {
     tonic::include_proto!("grpc.health.v1");
 }
+/// Users, roles and permissions of etcd.
+pub mod authpb {
+    tonic::include_proto!("authpb");
+}
+/// etcd's locks.
+pub mod v3lockpb {
+    tonic::include_proto!("v3lockpb");
+}
+/// etcd's elections.
+pub mod v3electionpb {
+    tonic::include_proto!("v3electionpb");
+}
+
+/// Descriptors of all of the above (an encoded `FileDescriptorSet`): what JSON needs to know of the messages.
+pub const DESCRIPTORS: &[u8] = tonic::include_file_descriptor_set!("descriptors");

@@ -1,6 +1,7 @@
 //! The composition root: storage, engine, consensus, protocols and chores put together, and taken apart in order.
 //! Called by `main` and by tests; the caller decides through [`Shutdown`] when it ends, and holds the data directory.
 
+use crate::api::connection;
 use crate::api::etcd::{self, Etcd};
 use crate::api::grpc::Front;
 use crate::api::listen::{self, Connections};
@@ -338,7 +339,7 @@ fn serve_clients(
     };
     let etcd = Etcd::new(engine.clone(), &options, shutdown.clone());
     let front = Front::new(etcd, options.request_bytes_max + (512 << 10)); // G-5
-    let options = listen::Options {
+    let options = connection::Options {
         streams_max: config.listen.streams_max,
         ping_interval: config.listen.keepalive.interval,
         ping_timeout: config.listen.keepalive.timeout.unwrap_or(PING_TIMEOUT),

@@ -3,7 +3,9 @@
 //! An adapter is a folder that speaks one protocol. It may use `engine`, `types`, `config` and `pb`, nothing below them.
 //! To add one: its `.proto` files, its folder, one entry in [`grpc::Front`].
 
+pub mod caller;
 mod coalesce;
+pub mod connection;
 pub mod etcd;
 pub mod grpc;
 mod guard;
