@@ -3,11 +3,14 @@
 pub mod check;
 mod cluster;
 pub mod convert;
+mod election;
 pub mod error;
 mod health;
 mod kv;
 mod lease;
+mod lock;
 mod maintenance;
+mod queue;
 pub mod range;
 mod range_stream;
 pub mod watch;
