@@ -279,10 +279,13 @@ fn start_flusher(
 
 /// Makes this member's name and URLs known, if they are not.
 async fn publish(config: &Config, engine: &Engine) -> Result<(), Error> {
+    let id = engine.identity().member;
+    let known = engine.members().into_iter().find(|member| member.id == id);
     let member = Member {
-        id: engine.identity().member,
+        id,
         name: config.name.clone(),
-        peer_urls: texts(&config.cluster.advertise_peer),
+        // Once known, they change by MemberUpdate alone (C-7).
+        peer_urls: known.map_or_else(|| texts(&config.cluster.advertise_peer), |known| known.peer_urls),
         client_urls: texts(&config.cluster.advertise_client),
         is_learner: false,
     };
@@ -309,6 +312,7 @@ fn spawn_chores(config: &Config, engine: &Engine, shutdown: &Shutdown) -> Vec<to
     let mut chores = vec![
         tokio::spawn(tasks::until(stop(), tasks::expire_leases(engine.clone()))),
         tokio::spawn(tasks::until(stop(), tasks::checkpoint_leases(engine.clone()))),
+        tokio::spawn(tasks::until(stop(), tasks::follow_version(engine.clone()))),
     ];
     let (hub, stopped) = (engine.hub().clone(), stop());
     chores.push(tokio::spawn(async move {

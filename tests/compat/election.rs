@@ -162,9 +162,11 @@ fn e_3_one_queue_with_the_clients_of_go() {
             let c = Client::connect(ctl.server.url()).await;
             let lease = c.grant().await;
             let key = campaign(&c, "both", lease, "mine").await.expect("campaign").leader.expect("leader");
-            let mut candidate = ctl.command(&["elect", "both", "theirs"]).spawn().expect("start etcdctl elect");
+            let mut candidate =
+                ctl.command(&["elect", "both", "theirs"]).spawn().expect("start etcdctl elect");
             queued(&c, "both", 2).await;
-            let mut observer = ctl.command(&["elect", "-l", "both"]).stdout(Stdio::piped()).spawn().expect("start");
+            let mut observer =
+                ctl.command(&["elect", "-l", "both"]).stdout(Stdio::piped()).spawn().expect("start");
             let lines = std::io::BufReader::new(observer.stdout.take().expect("stdout"));
             let mut lines = lines.lines().map(|line| line.expect("a line"));
             let mut two = || tokio::task::block_in_place(|| (lines.next(), lines.next()));

@@ -42,7 +42,10 @@ async fn e_1_locks_are_granted_in_order() {
     assert_eq!(text(&first.key), format!("e1/{:x}", leases[0]));
     let header = first.header.clone().expect("header");
     let kv = c.get(first.key.clone()).await.expect("the key of the lock");
-    assert_eq!((kv.lease, kv.create_revision, kv.version, kv.value.len()), (leases[0], header.revision, 1, 0));
+    assert_eq!(
+        (kv.lease, kv.create_revision, kv.version, kv.value.len()),
+        (leases[0], header.revision, 1, 0)
+    );
     let info = c.range(prefix("e1")).await.header.expect("header");
     assert_eq!(
         (header.cluster_id, header.member_id, header.raft_term),

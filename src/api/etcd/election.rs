@@ -3,8 +3,8 @@
 
 use super::Etcd;
 use super::queue::{
-    Caller, Follower, created_at, delete, first_created, get, key_of, op, pair, prefix_end, prefix_of,
-    puts_and_deletes, put, written,
+    Caller, Follower, created_at, delete, first_created, get, key_of, op, pair, prefix_end, prefix_of, put,
+    puts_and_deletes, written,
 };
 use crate::engine::Event;
 use crate::pb::etcdserverpb::request_op::Request as Op;
@@ -89,8 +89,7 @@ impl Election for Etcd {
     async fn observe(&self, request: Request<LeaderRequest>) -> Result<Response<Leaders>, Status> {
         self.check(request.metadata())?;
         let (caller, LeaderRequest { name }) = Caller::of(self, request);
-        let observer =
-            Observer { caller, prefix: prefix_of(&name), leader: None, pending: VecDeque::new() };
+        let observer = Observer { caller, prefix: prefix_of(&name), leader: None, pending: VecDeque::new() };
         let leaders = stream::unfold(Some(observer), |observer| async {
             let mut observer = observer?;
             match observer.next().await {

@@ -1,7 +1,9 @@
 //! v3lockpb.Lock: a lock is the oldest key below its name (E-1, E-2).
 
 use super::Etcd;
-use super::queue::{Caller, created_at, delete, first_created, get, key_of, op, pair, prefix_of, put, unknown};
+use super::queue::{
+    Caller, created_at, delete, first_created, get, key_of, op, pair, prefix_of, put, unknown,
+};
 use crate::pb::etcdserverpb::kv_server::Kv;
 use crate::pb::etcdserverpb::request_op::Request as Op;
 use crate::pb::etcdserverpb::{DeleteRangeRequest, ResponseHeader, TxnRequest};
@@ -44,8 +46,7 @@ impl Lock for Etcd {
 
 /// Waits for the turn of the key that was created at `revision`. Whatever ends the wait early removes the key.
 async fn wait(caller: &Caller, prefix: &[u8], key: &[u8], revision: i64) -> Result<ResponseHeader, Status> {
-    let withdrawal =
-        caller.withdrawal(TxnRequest { success: vec![delete(key)], ..TxnRequest::default() });
+    let withdrawal = caller.withdrawal(TxnRequest { success: vec![delete(key)], ..TxnRequest::default() });
     let turn = async {
         caller.wait_deletes(prefix, revision - 1).await?;
         caller.first(get(key)).await
