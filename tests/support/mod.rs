@@ -27,10 +27,14 @@ pub fn is_foreign_server() -> bool {
     std::env::var_os("KVIST_TEST_SERVER").is_some()
 }
 
-/// A program of etcd's newest release, "etcd", "etcdctl" or "etcdutl", as `make tools` builds them, or the one that
-/// `KVIST_ETCD`, `KVIST_ETCDCTL` or `KVIST_ETCDUTL` names. `None` where there is none; then the test says what it skips.
+/// A program of etcd's newest release, "etcd", "etcdctl" or "etcdutl", as `make tools` builds them; `KVIST_ETCD` and
+/// `KVIST_ETCDUTL` name others. `None` where there is none; then the test says what it skips.
 pub fn etcd_tool(name: &str, skipped: &str) -> Option<PathBuf> {
-    let named = std::env::var_os(format!("KVIST_{}", name.to_ascii_uppercase())).map(PathBuf::from);
+    let variable = match name {
+        "etcdctl" => None, // KVIST_ETCDCTL is a list of further ones
+        name => std::env::var_os(format!("KVIST_{}", name.to_ascii_uppercase())),
+    };
+    let named = variable.map(PathBuf::from);
     // The tools lie beside the profile's directory: target/debug/kvist, target/tools/etcd.
     let target =
         Path::new(env!("CARGO_BIN_EXE_kvist")).parent().and_then(Path::parent).expect("a target directory");
