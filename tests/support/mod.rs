@@ -124,9 +124,13 @@ impl Server {
 
     /// Sends SIGTERM and waits for the end; returns the exit status.
     pub fn terminate(&mut self) -> std::process::ExitStatus {
-        let status =
-            Command::new("kill").args(["-TERM", &self.pid().to_string()]).status().expect("kill -TERM");
-        assert!(status.success(), "kill -TERM failed");
+        self.stop_by("TERM")
+    }
+
+    /// Sends a signal and waits for the end; returns the exit status.
+    pub fn stop_by(&mut self, signal: &str) -> std::process::ExitStatus {
+        let args = [format!("-{signal}"), self.pid().to_string()];
+        assert!(Command::new("kill").args(args).status().expect("kill").success(), "kill -{signal} failed");
         let deadline = Instant::now() + START_TIMEOUT;
         loop {
             if let Some(status) = self.child.try_wait().expect("wait for the server") {
