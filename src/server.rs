@@ -14,7 +14,7 @@ use crate::engine::consensus::Consensus;
 use crate::engine::flusher::{self, Flusher};
 use crate::engine::leases::LeaseKeeper;
 use crate::engine::watch::Hub;
-use crate::engine::{Engine, Identity, Limits, Parts, tasks};
+use crate::engine::{Engine, Identity, Limits, Parts, corruption, tasks};
 use crate::logging::FATAL;
 use crate::mvcc::Store;
 use crate::raft::{self, Node, Peer, Started};
@@ -140,6 +140,9 @@ async fn serve(config: &Config, shutdown: &Shutdown, workers: &Workers) -> Resul
     let clients = bind(&config.listen.client).await?;
     let _metrics = bind(&config.listen.metrics).await?;
     let mut member = start(config).await?;
+    if config.gates.is_open("InitialCorruptCheck") {
+        corruption::initial_check(&member.engine).await?;
+    }
     let chores = spawn_chores(config, &member.engine, shutdown);
     let connections = serve_clients(config, clients, &member.engine, workers, shutdown);
     notify_service_manager();
@@ -319,6 +322,10 @@ fn spawn_chores(config: &Config, engine: &Engine, shutdown: &Shutdown) -> Vec<to
         stopped.await;
         hub.end_streams();
     }));
+    if let Some(interval) = config.corrupt_check_interval {
+        let checks = corruption::check_now_and_then(engine.clone(), interval);
+        chores.push(tokio::spawn(tasks::until(stop(), checks)));
+    }
     let schedule = config.compaction.auto.map(|auto| match auto {
         AutoCompaction::Periodic(period) => Schedule::periodic(period),
         AutoCompaction::Revision(kept) => Schedule::revision(kept),
@@ -340,6 +347,7 @@ fn serve_clients(
         txn_ops_max: config.limits.txn_ops_max as usize,
         request_bytes_max: config.limits.request_bytes_max as usize,
         progress_interval: config.watch_progress_interval,
+        stops_on_defrag: config.gates.is_open("StopGRPCServiceOnDefrag"),
     };
     let etcd = Etcd::new(engine.clone(), &options, shutdown.clone());
     let front = Front::new(etcd, options.request_bytes_max + (512 << 10)); // G-5

@@ -7,6 +7,7 @@ pub mod apply;
 pub mod auto_compact;
 pub mod command;
 pub mod consensus;
+pub mod corruption;
 pub mod entry;
 pub mod error;
 pub mod flusher;

@@ -1,6 +1,6 @@
 //! The leader's chores: each a small loop over pure code that ends with `stop`.
 
-use super::command::Command;
+use super::command::{Command, Refusal};
 use super::versions::Versions;
 use super::{Engine, Error};
 use crate::engine::auto_compact::Schedule;
@@ -73,12 +73,19 @@ pub async fn auto_compact(engine: Engine, mut schedule: Schedule) {
         let wake = schedule.next_wake();
         tokio::time::sleep(wake.saturating_sub(started.elapsed())).await;
         let Some(revision) = schedule.tick(started.elapsed(), engine.revision()) else { continue };
-        let result = engine.compact(revision, false).await;
-        match &result {
-            Ok(_) => tracing::info!(revision, "auto-compacted"),
-            Err(error) => tracing::warn!(%error, revision, "auto-compaction failed"),
-        }
-        schedule.compacted(matches!(result, Ok(_) | Err(Error::Refused(_))));
+        let (mode, begin) = (schedule.name(), Instant::now());
+        tracing::info!(revision, "starting auto {mode} compaction");
+        let ok = match engine.compact(revision, false).await {
+            Ok(_) | Err(Error::Refused(Refusal::Compacted)) => {
+                tracing::info!(revision, took = ?begin.elapsed(), "completed auto {mode} compaction");
+                true
+            }
+            Err(error) => {
+                tracing::warn!(revision, %error, "failed auto {mode} compaction");
+                false
+            }
+        };
+        schedule.compacted(ok);
     }
 }
 

@@ -3,6 +3,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod auto_compact;
 mod client;
 mod cluster;
 mod compact;

@@ -172,6 +172,27 @@ async fn x_2_x_3_alarm_of_no_member() {
     assert!(clients.status().await.errors.is_empty());
 }
 
+/// the check at the start and the one now and then; alone, they find nothing to complain of.
+#[tokio::test]
+async fn x_11_corruption_checks() {
+    let server =
+        Server::start_with(&["--feature-gates=InitialCorruptCheck=true", "--corrupt-check-time=100ms"]);
+    let clients = Clients::connect(&server).await;
+    clients.put("a", "").await;
+    let logged = |text: &str| server.log_lines().iter().any(|line| line.contains(text));
+    assert!(logged("starting initial corruption check"));
+    assert!(logged("initial corruption checking passed; no corruption"));
+    let checked = async {
+        while !logged("finished peer corruption check") {
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(20), checked).await.expect("a check in time");
+    assert!(logged("enabled corruption checking"));
+    assert!(clients.status().await.errors.is_empty());
+    clients.put("a", "").await;
+}
+
 /// this member is the only one that leadership can be moved to.
 #[tokio::test]
 async fn x_9_move_leader() {

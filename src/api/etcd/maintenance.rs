@@ -77,7 +77,14 @@ impl Maintenance for Etcd {
         request: Request<DefragmentRequest>,
     ) -> Result<Response<DefragmentResponse>, Status> {
         self.check(request.metadata())?;
-        self.engine.defragment().await.map_err(error::status)?;
+        tracing::info!("starting defragment");
+        let serving = self.serving.defragmenting();
+        let result = self.engine.defragment().await;
+        drop(serving);
+        result.map_err(error::status).inspect_err(|status| {
+            tracing::warn!(error = status.message(), "failed to defragment");
+        })?;
+        tracing::info!("finished defragment");
         Ok(Response::new(DefragmentResponse { header: None }))
     }
 
