@@ -60,7 +60,7 @@ async fn health_during_defragmentation() {
     let clients = Clients::connect(&server).await;
     let mut client = HealthClient::new(clients.channel.clone());
     let mut stream = client.watch(asking("")).await.expect("watch").into_inner();
-    let seen = async {
+    let seen = async move {
         let mut statuses = Vec::new();
         while statuses.len() < 3 {
             statuses.push(stream.message().await.expect("a healthy stream").expect("a message").status());

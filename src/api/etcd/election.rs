@@ -45,7 +45,7 @@ impl Election for Etcd {
                 failure: vec![op(Op::RequestRange(get(&key)))],
             })
             .await?;
-        let header = entered.header.clone().unwrap_or_default();
+        let header = entered.header.unwrap_or_default();
         let queued_before = if entered.succeeded { None } else { pair(&entered, 0) };
         let rev = queued_before.map_or(header.revision, |kv| kv.create_revision);
         let withdrawal = caller.withdrawal(resignation(&key, rev));
@@ -207,7 +207,7 @@ impl Observer {
         let header = leader.header(revision);
         for event in events {
             match written(event) {
-                Some(kv) => self.pending.push_back(answer(header.clone(), kv)),
+                Some(kv) => self.pending.push_back(answer(header, kv)),
                 None => {
                     self.leader = None;
                     return;
