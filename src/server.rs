@@ -139,8 +139,9 @@ async fn serve(config: &Config, shutdown: &Shutdown, workers: &Workers) -> Resul
     let _peer = bind(&config.listen.peer).await?;
     let clients = bind(&config.listen.client).await?;
     let _metrics = bind(&config.listen.metrics).await?;
+    let is_new = !identity::is_known(&config.member_dir());
     let mut member = start(config).await?;
-    if config.gates.is_open("InitialCorruptCheck") {
+    if !is_new && config.gates.is_open("InitialCorruptCheck") {
         corruption::initial_check(&member.engine).await?;
     }
     let chores = spawn_chores(config, &member.engine, shutdown);

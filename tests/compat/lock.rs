@@ -40,7 +40,7 @@ async fn e_1_locks_are_granted_in_order() {
     let leases = [c.grant().await, c.grant().await, c.grant().await];
     let first = lock(&c, "e1", leases[0]).await.expect("lock");
     assert_eq!(text(&first.key), format!("e1/{:x}", leases[0]));
-    let header = first.header.clone().expect("header");
+    let header = first.header.expect("header");
     let kv = c.get(first.key.clone()).await.expect("the key of the lock");
     assert_eq!(
         (kv.lease, kv.create_revision, kv.version, kv.value.len()),

@@ -173,12 +173,20 @@ async fn x_2_x_3_alarm_of_no_member() {
 }
 
 /// the check at the start and the one now and then; alone, they find nothing to complain of.
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn x_11_corruption_checks() {
-    let server =
+    let mut server =
         Server::start_with(&["--feature-gates=InitialCorruptCheck=true", "--corrupt-check-time=100ms"]);
     let clients = Clients::connect(&server).await;
     clients.put("a", "").await;
+    let has_checked =
+        |server: &Server| server.log_lines().iter().any(|l| l.contains("initial corruption check"));
+    assert!(!has_checked(&server), "a new member has nothing to check");
+    tokio::task::block_in_place(|| {
+        server.kill();
+        server.restart();
+    });
+    let clients = Clients::connect(&server).await;
     let logged = |text: &str| server.log_lines().iter().any(|line| line.contains(text));
     assert!(logged("starting initial corruption check"));
     assert!(logged("initial corruption checking passed; no corruption"));
