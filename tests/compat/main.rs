@@ -9,6 +9,7 @@ mod cluster;
 mod compact;
 mod election;
 mod etcdctl;
+mod etcdctl_cluster;
 mod etcdctl_watch;
 mod header;
 mod health;
