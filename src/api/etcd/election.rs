@@ -3,8 +3,8 @@
 
 use super::Etcd;
 use super::queue::{
-    Caller, Follower, created_at, delete, first_created, get, key_of, op, pair, prefix_end, prefix_of, put,
-    puts_and_deletes, written,
+    Follower, Requester, created_at, delete, first_created, get, key_of, op, pair, prefix_end, prefix_of,
+    put, puts_and_deletes, written,
 };
 use crate::engine::Event;
 use crate::pb::etcdserverpb::request_op::Request as Op;
@@ -34,11 +34,11 @@ impl Election for Etcd {
         request: Request<CampaignRequest>,
     ) -> Result<Response<CampaignResponse>, Status> {
         self.check(request.metadata())?;
-        let (caller, CampaignRequest { name, lease, value }) = Caller::of(self, request);
-        let lease = caller.session(lease).await?;
+        let (requester, CampaignRequest { name, lease, value }) = Requester::of(self, request);
+        let lease = requester.session(lease).await?;
         let prefix = prefix_of(&name);
         let key = key_of(&prefix, lease);
-        let entered = caller
+        let entered = requester
             .txn(TxnRequest {
                 compare: vec![created_at(&key, 0)],
                 success: vec![put(&key, value.clone(), lease)],
@@ -48,14 +48,14 @@ impl Election for Etcd {
         let header = entered.header.unwrap_or_default();
         let queued_before = if entered.succeeded { None } else { pair(&entered, 0) };
         let rev = queued_before.map_or(header.revision, |kv| kv.create_revision);
-        let withdrawal = caller.withdrawal(resignation(&key, rev));
+        let withdrawal = requester.withdrawal(resignation(&key, rev));
         if queued_before.is_some_and(|kv| kv.value != value)
-            && let Err(error) = proclaim(&caller, &key, rev, value, lease).await
+            && let Err(error) = proclaim(&requester, &key, rev, value, lease).await
         {
             withdrawal.withdraw().await;
             return Err(error);
         }
-        if let Err(error) = caller.wait_deletes(&prefix, rev - 1).await {
+        if let Err(error) = requester.wait_deletes(&prefix, rev - 1).await {
             withdrawal.withdraw().await;
             return Err(error);
         }
@@ -69,17 +69,17 @@ impl Election for Etcd {
         request: Request<ProclaimRequest>,
     ) -> Result<Response<ProclaimResponse>, Status> {
         self.check(request.metadata())?;
-        let (caller, ProclaimRequest { leader, value }) = Caller::of(self, request);
+        let (requester, ProclaimRequest { leader, value }) = Requester::of(self, request);
         let LeaderKey { key, rev, lease, .. } = leader.ok_or_else(|| Status::unknown(NO_LEADER_FIELD))?;
-        let lease = caller.session(lease).await?;
-        let header = proclaim(&caller, &key, rev, value, lease).await?;
+        let lease = requester.session(lease).await?;
+        let header = proclaim(&requester, &key, rev, value, lease).await?;
         Ok(Response::new(ProclaimResponse { header: Some(header) }))
     }
 
     async fn leader(&self, request: Request<LeaderRequest>) -> Result<Response<LeaderResponse>, Status> {
         self.check(request.metadata())?;
-        let (caller, LeaderRequest { name }) = Caller::of(self, request);
-        let (header, kv) = caller.first(first_created(&prefix_of(&name))).await?;
+        let (requester, LeaderRequest { name }) = Requester::of(self, request);
+        let (header, kv) = requester.first(first_created(&prefix_of(&name))).await?;
         let kv = kv.ok_or_else(|| Status::unknown(NO_LEADER))?;
         Ok(Response::new(answer(header, kv)))
     }
@@ -88,8 +88,9 @@ impl Election for Etcd {
 
     async fn observe(&self, request: Request<LeaderRequest>) -> Result<Response<Leaders>, Status> {
         self.check(request.metadata())?;
-        let (caller, LeaderRequest { name }) = Caller::of(self, request);
-        let observer = Observer { caller, prefix: prefix_of(&name), leader: None, pending: VecDeque::new() };
+        let (requester, LeaderRequest { name }) = Requester::of(self, request);
+        let observer =
+            Observer { requester, prefix: prefix_of(&name), leader: None, pending: VecDeque::new() };
         let leaders = stream::unfold(Some(observer), |observer| async {
             let mut observer = observer?;
             match observer.next().await {
@@ -103,23 +104,23 @@ impl Election for Etcd {
 
     async fn resign(&self, request: Request<ResignRequest>) -> Result<Response<ResignResponse>, Status> {
         self.check(request.metadata())?;
-        let (caller, ResignRequest { leader }) = Caller::of(self, request);
+        let (requester, ResignRequest { leader }) = Requester::of(self, request);
         let LeaderKey { key, rev, lease, .. } = leader.ok_or_else(|| Status::unknown(NO_LEADER_FIELD))?;
-        caller.session(lease).await?;
-        let resigned = caller.txn(resignation(&key, rev)).await?;
+        requester.session(lease).await?;
+        let resigned = requester.txn(resignation(&key, rev)).await?;
         Ok(Response::new(ResignResponse { header: resigned.header }))
     }
 }
 
 /// Writes a value if the key is still the one that was created at `rev`.
 async fn proclaim(
-    caller: &Caller,
+    requester: &Requester,
     key: &[u8],
     rev: i64,
     value: Vec<u8>,
     lease: i64,
 ) -> Result<ResponseHeader, Status> {
-    let proclaimed = caller
+    let proclaimed = requester
         .txn(TxnRequest {
             compare: vec![created_at(key, rev)],
             success: vec![put(key, value, lease)],
@@ -143,7 +144,7 @@ fn answer(header: ResponseHeader, kv: KeyValue) -> LeaderResponse {
 
 /// Tells of the present leader, of everything that it proclaims, and of the leaders after it.
 struct Observer {
-    caller: Caller,
+    requester: Requester,
     prefix: Vec<u8>,
     /// Follows the key of the present leader, if there is one.
     leader: Option<Follower>,
@@ -151,7 +152,7 @@ struct Observer {
 }
 
 impl Observer {
-    /// `None` when the caller may not read; etcd ends the stream without an error then.
+    /// `None` when the requester may not read; etcd ends the stream without an error then.
     async fn next(&mut self) -> Result<Option<LeaderResponse>, Status> {
         loop {
             if let Some(response) = self.pending.pop_front() {
@@ -169,7 +170,7 @@ impl Observer {
 
     /// The leader now, or the next one.
     async fn find(&mut self) -> Result<Option<LeaderResponse>, Status> {
-        let (mut header, kv) = match self.caller.first(first_created(&self.prefix)).await {
+        let (mut header, kv) = match self.requester.first(first_created(&self.prefix)).await {
             Ok(found) => found,
             Err(error) => {
                 tracing::debug!(%error, "an observer of an election can't read");
@@ -185,14 +186,14 @@ impl Observer {
             }
         };
         let range = KeyRange::single(kv.key.clone().into());
-        self.leader = Some(self.caller.follow(puts_and_deletes(range), header.revision + 1));
+        self.leader = Some(self.requester.follow(puts_and_deletes(range), header.revision + 1));
         Ok(Some(answer(header, kv)))
     }
 
     /// The first key that is put below the prefix from `revision` on; `None` when history was compacted meanwhile.
     async fn first_put(&self, revision: i64) -> Result<Option<KeyValue>, Status> {
         let range = KeyRange::from_wire(self.prefix.clone().into(), prefix_end(&self.prefix).into());
-        let mut puts = self.caller.follow(puts_and_deletes(range), revision);
+        let mut puts = self.requester.follow(puts_and_deletes(range), revision);
         while let Some(matched) = puts.next().await? {
             if let Some(kv) = matched.events.iter().find_map(written) {
                 return Ok(Some(kv));

@@ -2,7 +2,7 @@
 
 use super::Etcd;
 use super::queue::{
-    Caller, created_at, delete, first_created, get, key_of, op, pair, prefix_of, put, unknown,
+    Requester, created_at, delete, first_created, get, key_of, op, pair, prefix_of, put, unknown,
 };
 use crate::pb::etcdserverpb::kv_server::Kv;
 use crate::pb::etcdserverpb::request_op::Request as Op;
@@ -15,12 +15,12 @@ use tonic::{Request, Response, Status};
 impl Lock for Etcd {
     async fn lock(&self, request: Request<LockRequest>) -> Result<Response<LockResponse>, Status> {
         self.check(request.metadata())?;
-        let (caller, LockRequest { name, lease }) = Caller::of(self, request);
-        let lease = caller.session(lease).await?;
+        let (requester, LockRequest { name, lease }) = Requester::of(self, request);
+        let lease = requester.session(lease).await?;
         let prefix = prefix_of(&name);
         let key = key_of(&prefix, lease);
         let owner = || op(Op::RequestRange(first_created(&prefix)));
-        let entered = caller
+        let entered = requester
             .txn(TxnRequest {
                 compare: vec![created_at(&key, 0)],
                 success: vec![put(&key, Vec::new(), lease), owner()],
@@ -31,7 +31,7 @@ impl Lock for Etcd {
         let queued_before = if entered.succeeded { None } else { pair(&entered, 0) };
         let revision = queued_before.map_or(header.revision, |kv| kv.create_revision);
         if pair(&entered, 1).is_some_and(|owner| owner.create_revision != revision) {
-            header = wait(&caller, &prefix, &key, revision).await?;
+            header = wait(&requester, &prefix, &key, revision).await?;
         }
         Ok(Response::new(LockResponse { header: Some(header), key }))
     }
@@ -45,11 +45,16 @@ impl Lock for Etcd {
 }
 
 /// Waits for the turn of the key that was created at `revision`. Whatever ends the wait early removes the key.
-async fn wait(caller: &Caller, prefix: &[u8], key: &[u8], revision: i64) -> Result<ResponseHeader, Status> {
-    let withdrawal = caller.withdrawal(TxnRequest { success: vec![delete(key)], ..TxnRequest::default() });
+async fn wait(
+    requester: &Requester,
+    prefix: &[u8],
+    key: &[u8],
+    revision: i64,
+) -> Result<ResponseHeader, Status> {
+    let withdrawal = requester.withdrawal(TxnRequest { success: vec![delete(key)], ..TxnRequest::default() });
     let turn = async {
-        caller.wait_deletes(prefix, revision - 1).await?;
-        caller.first(get(key)).await
+        requester.wait_deletes(prefix, revision - 1).await?;
+        requester.first(get(key)).await
     };
     match turn.await {
         Ok((header, own)) => {

@@ -1,7 +1,7 @@
 //! The queue that locks and elections are made of: keys below one prefix, each with the lease of who waits, in the order of
 //! their creation. The same keys as etcd's clients write, so that both kinds wait in one queue (E-1, E-3).
 //!
-//! Everything goes through the handlers of the other services with the metadata of the caller, so that what they check holds
+//! Everything goes through the handlers of the other services with the metadata of the requester, so that what they check holds
 //! here as well. Nothing polls: whoever waits watches the key before its own. Called by `lock` and `election`.
 
 use super::{Etcd, convert, error};
@@ -29,19 +29,19 @@ use tonic::{Code, Extensions, Request, Status};
 /// Seconds of the lease that is granted to those who bring none.
 const SESSION_TTL_SECS: i64 = 60;
 
-/// Who called, and the services to call on their behalf.
+/// Who asked, and the services to call on their behalf.
 #[derive(Clone)]
-pub(super) struct Caller {
+pub(super) struct Requester {
     etcd: Etcd,
     metadata: MetadataMap,
     extensions: Extensions,
 }
 
-impl Caller {
-    /// The caller of a request, and what it asked.
-    pub(super) fn of<T>(etcd: &Etcd, request: Request<T>) -> (Caller, T) {
+impl Requester {
+    /// Who sent a request, and what it asked.
+    pub(super) fn of<T>(etcd: &Etcd, request: Request<T>) -> (Requester, T) {
         let (metadata, extensions, message) = request.into_parts();
-        (Caller { etcd: etcd.clone(), metadata, extensions }, message)
+        (Requester { etcd: etcd.clone(), metadata, extensions }, message)
     }
 
     fn request<T>(&self, message: T) -> Request<T> {
@@ -100,15 +100,15 @@ impl Caller {
 
 /// Takes a waiter's key back: when told to, or when dropped because the client went away.
 pub(super) struct Withdrawal {
-    undo: Option<(Caller, TxnRequest)>,
+    undo: Option<(Requester, TxnRequest)>,
     runtime: Handle,
 }
 
 impl Withdrawal {
     /// Takes the key back now. It goes with its lease if this fails.
     pub(super) async fn withdraw(mut self) {
-        if let Some((caller, undo)) = self.undo.take() {
-            take_back(caller, undo).await;
+        if let Some((requester, undo)) = self.undo.take() {
+            take_back(requester, undo).await;
         }
     }
 
@@ -120,14 +120,14 @@ impl Withdrawal {
 
 impl Drop for Withdrawal {
     fn drop(&mut self) {
-        if let Some((caller, undo)) = self.undo.take() {
-            self.runtime.spawn(take_back(caller, undo));
+        if let Some((requester, undo)) = self.undo.take() {
+            self.runtime.spawn(take_back(requester, undo));
         }
     }
 }
 
-async fn take_back(caller: Caller, undo: TxnRequest) {
-    if let Err(error) = caller.txn(undo).await {
+async fn take_back(requester: Requester, undo: TxnRequest) {
+    if let Err(error) = requester.txn(undo).await {
         tracing::warn!(%error, "could not remove the key of one who gave up waiting; its lease will");
     }
 }
