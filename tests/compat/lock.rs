@@ -8,8 +8,9 @@ use kvist::pb::etcdserverpb as pb;
 use kvist::pb::v3lockpb::{LockRequest, LockResponse, UnlockRequest};
 use tonic::{Code, Status};
 
-use crate::client::{Client, LEASE_NOT_FOUND, expect_error, prefix, revision, shared, text};
+use crate::client::{Client, LEASE_NOT_FOUND, Stop, expect_error, own, prefix, revision, shared, text};
 use crate::etcdctl::for_each_etcdctl;
+use crate::support::is_foreign_server;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -126,6 +127,24 @@ async fn e_2_who_gives_up_leaves_the_queue() {
     assert!(c.get(owned.key.clone()).await.is_some(), "the owner stays");
     unlock(&c, &owned.key).await;
     lock(&c, "e2-gone", waiter).await.expect("the lock is free");
+}
+
+/// E-2: a server that stops tells those who wait, and takes their keys back: nobody is to own a lock without knowing.
+#[tokio::test(flavor = "multi_thread")]
+async fn e_2_a_server_that_stops_takes_keys_back() {
+    let mut c = own(&[]).await;
+    let (owner, waiter) = (c.grant().await, c.grant().await);
+    lock(&c, "e2-stop", owner).await.expect("lock");
+    let waiting = tokio::spawn({
+        let c = (*c).clone();
+        async move { lock(&c, "e2-stop", waiter).await }
+    });
+    queued(&c, "e2-stop", 2).await;
+    c.restart(Stop::Terminate).await;
+    let status = waiting.await.expect("no panic").expect_err("the server has stopped");
+    // etcd waits some seconds and then cuts the connection.
+    assert!(is_foreign_server() || status.code() == Code::Unavailable, "{status:?}");
+    queued(&c, "e2-stop", 1).await;
 }
 
 /// Runs `etcdctl lock NAME`, which holds the lock until it gets a signal.
