@@ -1,12 +1,12 @@
 //! The composition root: storage, engine, consensus, protocols and chores put together, and taken apart in order.
 //! Called by `main` and by tests; the caller decides through [`Shutdown`] when it ends, and holds the data directory.
 
-use crate::api::connection::{self, Serves};
+use crate::api::connection;
 use crate::api::etcd::{self, Etcd};
 use crate::api::grpc::Front;
-use crate::api::listen::{self, Connections};
+use crate::api::listen::{self, Connections, Door, Service};
 use crate::config::url::join;
-use crate::config::{AutoCompaction, Config, ListenUrl};
+use crate::config::{AutoCompaction, Config};
 use crate::engine::apply::{Applier, LogPosition};
 use crate::engine::auto_compact::Schedule;
 use crate::engine::command::{Command, Member};
@@ -24,10 +24,8 @@ use crate::version::{ETCD_VERSION, KVIST_VERSION};
 use crate::{identity, limits, mvcc};
 use parking_lot::Mutex;
 use std::io;
-use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
-use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Handle, Runtime};
 
 /// Bytes of changes in memory that start a flush. LMDB holds every page that a flush touches in anonymous memory, and keeps
@@ -47,14 +45,12 @@ const PING_TIMEOUT: Duration = Duration::from_secs(20);
 /// Why the server could not start or go on.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// An address is taken, or not ours.
-    #[error("listen tcp {address}: {source}")]
-    Listen {
-        /// The address.
-        address: SocketAddr,
-        /// What the system says.
-        source: io::Error,
-    },
+    /// An address is taken, or a certificate can't be used.
+    #[error(transparent)]
+    Listen(#[from] listen::Error),
+    /// The process may have too few descriptors.
+    #[error(transparent)]
+    Limits(#[from] limits::TooFewDescriptors),
     /// The asynchronous runtime has no threads.
     #[error("cannot start the runtime: {0}")]
     Runtime(#[source] io::Error),
@@ -135,13 +131,10 @@ async fn serve(config: &Config, shutdown: &Shutdown, workers: &Workers) -> Resul
         "listen-client-urls" = %join(&config.listen.client),
         "starting an etcd server"
     );
-    limits::warn_about_descriptors();
-    let _peer = bind(&config.listen.peer).await?;
-    let clients = bind(&config.listen.client).await?;
-    let _metrics = bind(&config.listen.metrics).await?;
+    let doors = listen::bind(&config.listen, &config.data_dir, limits::clients_max()?)?;
     let mut member = start(config).await?;
     let chores = spawn_chores(config, &member.engine, shutdown);
-    let connections = serve_clients(config, clients, &member.engine, workers, shutdown);
+    let connections = open_doors(config, doors, &member.engine, workers, shutdown);
     notify_service_manager();
     let result = tokio::select! {
         () = shutdown.requested() => Ok(()),
@@ -325,9 +318,9 @@ fn spawn_chores(config: &Config, engine: &Engine, shutdown: &Shutdown) -> Vec<to
     chores
 }
 
-fn serve_clients(
+fn open_doors(
     config: &Config,
-    listeners: Vec<(TcpListener, SocketAddr)>,
+    doors: Vec<Door>,
     engine: &Engine,
     workers: &Workers,
     shutdown: &Shutdown,
@@ -346,20 +339,10 @@ fn serve_clients(
         min_ping_time: config.listen.keepalive.min_time,
     };
     let connections = Connections::default();
-    for (listener, address) in listeners {
-        let (front, options) = (front.clone(), options.clone());
-        let accepting = listen::accept(
-            listener,
-            Serves::All,
-            front,
-            options,
-            workers.handles.clone(),
-            connections.clone(),
-            shutdown.clone(),
-        );
-        tokio::spawn(accepting);
-        tracing::info!("ready to serve client requests");
-        tracing::info!(%address, "serving client traffic insecurely; this is strongly discouraged!");
+    let service = Service { front, options, shutdown: shutdown.clone() };
+    for door in doors {
+        door.announce();
+        tokio::spawn(listen::accept(door, service.clone(), workers.handles.clone(), connections.clone()));
     }
     connections
 }
@@ -369,16 +352,4 @@ fn notify_service_manager() {
     if let Err(error) = sd_notify::notify(false, &[sd_notify::NotifyState::Ready]) {
         tracing::warn!(%error, "failed to notify the service manager of readiness");
     }
-}
-
-async fn bind(urls: &[ListenUrl]) -> Result<Vec<(TcpListener, SocketAddr)>, Error> {
-    let mut listeners = Vec::with_capacity(urls.len());
-    for url in urls {
-        let address = url.socket_addr();
-        let failed = |source| Error::Listen { address, source };
-        let listener = TcpListener::bind(address).await.map_err(failed)?;
-        let bound = listener.local_addr().map_err(failed)?;
-        listeners.push((listener, bound));
-    }
-    Ok(listeners)
 }

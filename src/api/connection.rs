@@ -104,6 +104,9 @@ pub async fn serve<S>(stream: S, accepted: Accepted, front: Front, options: &Opt
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
+    if !matches!(accepted.serves, Serves::All | Serves::GrpcOnly) {
+        return;
+    }
     let service = Named { service: front, caller: accepted.caller };
     let mut builder = http2::Builder::new(TokioExecutor::new());
     builder
