@@ -7,6 +7,7 @@ pub mod caller;
 mod coalesce;
 pub mod connection;
 pub mod etcd;
+pub mod gateway;
 pub mod grpc;
 mod guard;
 pub mod listen;

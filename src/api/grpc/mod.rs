@@ -9,6 +9,7 @@ use crate::pb::etcdserverpb::kv_server::KvServer;
 use crate::pb::etcdserverpb::lease_server::LeaseServer;
 use crate::pb::etcdserverpb::maintenance_server::MaintenanceServer;
 use crate::pb::health::health_server::HealthServer;
+use bytes::Bytes;
 use http::{Request, Response};
 use limit::Limited;
 use std::convert::Infallible;
@@ -47,9 +48,18 @@ impl Front {
             etcd,
         }
     }
+
+    /// Size of the largest message that is not refused.
+    pub fn message_bytes_max(&self) -> usize {
+        self.message_bytes_max
+    }
 }
 
-impl Service<Request<hyper::body::Incoming>> for Front {
+impl<B> Service<Request<B>> for Front
+where
+    B: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
+    B::Error: std::error::Error + Send + Sync + 'static,
+{
     type Response = Response<Body>;
     type Error = Infallible;
     type Future = Reply;
@@ -58,7 +68,7 @@ impl Service<Request<hyper::body::Incoming>> for Front {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: Request<hyper::body::Incoming>) -> Reply {
+    fn call(&mut self, request: Request<B>) -> Reply {
         let limit = self.message_bytes_max;
         let request = request.map(|body| Limited::new(body, limit));
         let path = request.uri().path();
