@@ -8,8 +8,8 @@ use crate::api::grpc::body::{PREFIX, prefix};
 use bytes::Bytes;
 use prost::Message;
 use prost_reflect::{DeserializeOptions, DynamicMessage, MessageDescriptor, SerializeOptions};
-use serde::Serialize;
-use serde_json::error::Category;
+use serde::de::IgnoredAny;
+use serde::{Deserialize, Serialize};
 use tonic::Status;
 
 const INPUT: DeserializeOptions = DeserializeOptions::new().deny_unknown_fields(false);
@@ -22,7 +22,8 @@ pub fn to_frame(descriptor: &MessageDescriptor, text: &[u8]) -> Result<Bytes, St
         DynamicMessage::new(descriptor.clone())
     } else {
         let mut reader = serde_json::Deserializer::from_slice(text);
-        DynamicMessage::deserialize_with_options(descriptor.clone(), &mut reader, &INPUT).map_err(refuse)?
+        DynamicMessage::deserialize_with_options(descriptor.clone(), &mut reader, &INPUT)
+            .map_err(|error| refuse(text, error))?
     };
     let len = message.encoded_len();
     let mut frame = Vec::with_capacity(PREFIX + len);
@@ -31,10 +32,13 @@ pub fn to_frame(descriptor: &MessageDescriptor, text: &[u8]) -> Result<Bytes, St
     Ok(frame.into())
 }
 
-fn refuse(error: serde_json::Error) -> Status {
-    Status::invalid_argument(match error.classify() {
-        Category::Eof => "unexpected EOF".to_owned(),
-        Category::Syntax | Category::Data | Category::Io => format!("proto: {error}"),
+/// A text that is no JSON is told so, even if the error came up before that place.
+fn refuse(text: &[u8], error: serde_json::Error) -> Status {
+    let syntax = IgnoredAny::deserialize(&mut serde_json::Deserializer::from_slice(text)).err();
+    Status::invalid_argument(match syntax {
+        Some(syntax) if syntax.is_eof() => "unexpected EOF".to_owned(),
+        Some(syntax) => syntax.to_string(),
+        None => format!("proto: {error}"),
     })
 }
 
@@ -178,7 +182,7 @@ mod tests {
 
     #[test]
     fn h_10_objects_are_told_apart_however_they_are_cut() {
-        let text = br#" {"a":"}{\"","b":[{}]} {}{"c"#;
+        let text = br#" {"a":"}{\"","b":[{}]} {}{}{"c"#;
         for step in 1..text.len() {
             let (mut splitter, mut buffer, mut found) = (Splitter::default(), Vec::new(), Vec::new());
             for piece in text.chunks(step) {
