@@ -1,7 +1,7 @@
 //! The composition root: storage, engine, consensus, protocols and chores put together, and taken apart in order.
 //! Called by `main` and by tests; the caller decides through [`Shutdown`] when it ends, and holds the data directory.
 
-use crate::api::connection;
+use crate::api::connection::{self, Serves};
 use crate::api::etcd::{self, Etcd};
 use crate::api::grpc::Front;
 use crate::api::listen::{self, Connections};
@@ -350,6 +350,7 @@ fn serve_clients(
         let (front, options) = (front.clone(), options.clone());
         let accepting = listen::accept(
             listener,
+            Serves::All,
             front,
             options,
             workers.handles.clone(),

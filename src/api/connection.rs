@@ -1,14 +1,19 @@
-//! One client connection: how HTTP/2 is set up on it, and its end.
+//! One client connection: how HTTP/2 is set up on it, and its end. Called by `listen`, for TCP, Unix and TLS alike.
 
+use super::caller::CommonName;
 use super::coalesce::Coalesced;
 use super::grpc::Front;
 use super::guard::Guard;
 use crate::shutdown::Shutdown;
+use http::Request;
+use hyper::body::Incoming;
 use hyper::server::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use std::task::{Context, Poll};
 use std::time::Duration;
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tower_service::Service;
 
 /// HTTP/2 windows: large enough that one connection fills a fast link, small enough to bound what a client can park.
 const STREAM_WINDOW: u32 = 1 << 20;
@@ -33,8 +38,73 @@ pub struct Options {
     pub min_ping_time: Duration,
 }
 
+/// What is served on a listener.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Serves {
+    /// gRPC and HTTP, as is usual for clients.
+    All,
+    /// gRPC alone: there are other listeners for HTTP.
+    GrpcOnly,
+    /// HTTP alone.
+    HttpOnly,
+    /// Metrics and health.
+    Metrics,
+    /// Other members.
+    Peer,
+}
+
+/// How it is known which HTTP a connection speaks.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Protocol {
+    /// By its first bytes: there is no TLS.
+    Unknown,
+    /// TLS without ALPN, or with `http/1.1`.
+    Http1,
+    /// TLS with `h2`.
+    Http2,
+}
+
+/// What `listen` knows of a connection.
+#[derive(Clone, Debug)]
+pub struct Accepted {
+    /// What its listener serves.
+    pub serves: Serves,
+    /// What it speaks.
+    pub protocol: Protocol,
+    /// Who is at the other end, if a certificate says so.
+    pub caller: Option<CommonName>,
+}
+
+/// Puts what is known of the client into each request.
+#[derive(Clone)]
+struct Named<S> {
+    service: S,
+    caller: Option<CommonName>,
+}
+
+impl<S: Service<Request<Incoming>>> Service<Request<Incoming>> for Named<S> {
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = S::Future;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.service.poll_ready(context)
+    }
+
+    fn call(&mut self, mut request: Request<Incoming>) -> S::Future {
+        if let Some(caller) = &self.caller {
+            request.extensions_mut().insert(caller.clone());
+        }
+        self.service.call(request)
+    }
+}
+
 /// Serves a connection until it ends or `shutdown` is requested.
-pub async fn serve(stream: TcpStream, front: Front, options: &Options, shutdown: Shutdown) {
+pub async fn serve<S>(stream: S, accepted: Accepted, front: Front, options: &Options, shutdown: Shutdown)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let service = Named { service: front, caller: accepted.caller };
     let mut builder = http2::Builder::new(TokioExecutor::new());
     builder
         .timer(TokioTimer::new())
@@ -47,7 +117,7 @@ pub async fn serve(stream: TcpStream, front: Front, options: &Options, shutdown:
         .keep_alive_interval(options.ping_interval)
         .keep_alive_timeout(options.ping_timeout);
     let stream = TokioIo::new(Guard::new(Coalesced::new(stream), options.min_ping_time));
-    let connection = builder.serve_connection(stream, TowerToHyperService::new(front));
+    let connection = builder.serve_connection(stream, TowerToHyperService::new(service));
     let mut connection = std::pin::pin!(connection);
     let result = tokio::select! {
         result = connection.as_mut() => result,

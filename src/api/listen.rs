@@ -2,7 +2,7 @@
 //!
 //! A connection stays on its thread, so that its requests wake nobody else. Long work goes to the runtime's blocking pool.
 
-use super::connection;
+use super::connection::{self, Accepted, Protocol, Serves};
 use super::grpc::Front;
 use crate::shutdown::Shutdown;
 use std::io;
@@ -58,6 +58,7 @@ impl Drop for Open {
 /// Accepts connections until `shutdown`, handing them to `runtimes` in turn.
 pub async fn accept(
     listener: TcpListener,
+    serves: Serves,
     front: Front,
     options: connection::Options,
     runtimes: Vec<Handle>,
@@ -73,10 +74,11 @@ pub async fn accept(
         match accepted.and_then(|(stream, _)| prepare(stream)) {
             Ok(stream) => {
                 let (front, options, shutdown) = (front.clone(), options.clone(), shutdown.clone());
+                let accepted = Accepted { serves, protocol: Protocol::Unknown, caller: None };
                 let open = connections.enter();
                 runtimes[turn % runtimes.len()].spawn(async move {
                     match TcpStream::from_std(stream) {
-                        Ok(stream) => connection::serve(stream, front, &options, shutdown).await,
+                        Ok(stream) => connection::serve(stream, accepted, front, &options, shutdown).await,
                         Err(error) => tracing::warn!(%error, "could not serve a connection"),
                     }
                     drop(open);
