@@ -1,9 +1,9 @@
 //! The composition root: storage, engine, consensus, protocols and chores put together, and taken apart in order.
 //! Called by `main` and by tests; the caller decides through [`Shutdown`] when it ends, and holds the data directory.
 
-use crate::api::connection::{self, Serves};
-use crate::api::etcd::{self, Etcd};
-use crate::api::grpc::Front;
+mod doors;
+
+use crate::api::connection::Serves;
 use crate::api::listen::{self, Connections};
 use crate::config::url::join;
 use crate::config::{AutoCompaction, Config, ListenUrl};
@@ -22,6 +22,7 @@ use crate::shutdown::Shutdown;
 use crate::storage::Env;
 use crate::version::{ETCD_VERSION, KVIST_VERSION};
 use crate::{identity, limits, mvcc};
+use doors::Doors;
 use parking_lot::Mutex;
 use std::io;
 use std::net::SocketAddr;
@@ -41,9 +42,6 @@ const COMPACTION_ROWS_FACTOR: usize = 10;
 const QUOTA_UNLIMITED: u64 = 1 << 40;
 /// Rest of `5 s + 2 x election timeout`, etcd's limit for a request (G-8).
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
-/// Answer time of a ping when none is configured.
-const PING_TIMEOUT: Duration = Duration::from_secs(20);
-
 /// Why the server could not start or go on.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -136,12 +134,16 @@ async fn serve(config: &Config, shutdown: &Shutdown, workers: &Workers) -> Resul
         "starting an etcd server"
     );
     limits::warn_about_descriptors();
-    let _peer = bind(&config.listen.peer).await?;
+    let peers = bind(&config.listen.peer).await?;
     let clients = bind(&config.listen.client).await?;
-    let _metrics = bind(&config.listen.metrics).await?;
+    let metrics = bind(&config.listen.metrics).await?;
     let mut member = start(config).await?;
     let chores = spawn_chores(config, &member.engine, shutdown);
-    let connections = serve_clients(config, clients, &member.engine, workers, shutdown);
+    let doors = Doors::new(config, &member.engine, shutdown);
+    let connections = Connections::default();
+    for (serves, listeners) in [(Serves::Peer, peers), (Serves::Metrics, metrics), (Serves::All, clients)] {
+        open(serves, listeners, (config, &doors), (workers, &connections), shutdown);
+    }
     notify_service_manager();
     let result = tokio::select! {
         () = shutdown.requested() => Ok(()),
@@ -325,43 +327,34 @@ fn spawn_chores(config: &Config, engine: &Engine, shutdown: &Shutdown) -> Vec<to
     chores
 }
 
-fn serve_clients(
-    config: &Config,
-    listeners: Vec<(TcpListener, SocketAddr)>,
-    engine: &Engine,
-    workers: &Workers,
+/// Begins to accept on `listeners`.
+fn open(
+    serves: Serves,
+    listeners: Listeners,
+    (config, doors): (&Config, &Doors),
+    (workers, connections): (&Workers, &Connections),
     shutdown: &Shutdown,
-) -> Connections {
-    let options = etcd::Options {
-        txn_ops_max: config.limits.txn_ops_max as usize,
-        request_bytes_max: config.limits.request_bytes_max as usize,
-        progress_interval: config.watch_progress_interval,
-    };
-    let etcd = Etcd::new(engine.clone(), &options, shutdown.clone());
-    let front = Front::new(etcd, options.request_bytes_max + (512 << 10)); // G-5
-    let options = connection::Options {
-        streams_max: config.listen.streams_max,
-        ping_interval: config.listen.keepalive.interval,
-        ping_timeout: config.listen.keepalive.timeout.unwrap_or(PING_TIMEOUT),
-        min_ping_time: config.listen.keepalive.min_time,
-    };
-    let connections = Connections::default();
+) {
     for (listener, address) in listeners {
-        let (front, options) = (front.clone(), options.clone());
         let accepting = listen::accept(
             listener,
-            Serves::All,
-            front,
-            options,
+            serves,
+            doors.behind(serves),
+            doors::connection_options(config),
             workers.handles.clone(),
             connections.clone(),
             shutdown.clone(),
         );
         tokio::spawn(accepting);
-        tracing::info!("ready to serve client requests");
-        tracing::info!(%address, "serving client traffic insecurely; this is strongly discouraged!");
+        match serves {
+            Serves::All | Serves::GrpcOnly | Serves::HttpOnly => {
+                tracing::info!("ready to serve client requests");
+                tracing::info!(%address, "serving client traffic insecurely; this is strongly discouraged!");
+            }
+            Serves::Peer => tracing::info!(%address, "serving peer traffic"),
+            Serves::Metrics => tracing::info!(%address, "serving metrics"),
+        }
     }
-    connections
 }
 
 /// Tells systemd that the service is up; without it nobody listens, which is no error.
@@ -371,7 +364,10 @@ fn notify_service_manager() {
     }
 }
 
-async fn bind(urls: &[ListenUrl]) -> Result<Vec<(TcpListener, SocketAddr)>, Error> {
+/// Bound sockets, and where.
+type Listeners = Vec<(TcpListener, SocketAddr)>;
+
+async fn bind(urls: &[ListenUrl]) -> Result<Listeners, Error> {
     let mut listeners = Vec::with_capacity(urls.len());
     for url in urls {
         let address = url.socket_addr();

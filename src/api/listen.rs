@@ -3,7 +3,7 @@
 //! A connection stays on its thread, so that its requests wake nobody else. Long work goes to the runtime's blocking pool.
 
 use super::connection::{self, Accepted, Protocol, Serves};
-use super::grpc::Front;
+use super::door::Door;
 use crate::shutdown::Shutdown;
 use std::io;
 use std::sync::Arc;
@@ -59,7 +59,7 @@ impl Drop for Open {
 pub async fn accept(
     listener: TcpListener,
     serves: Serves,
-    front: Front,
+    door: Door,
     options: connection::Options,
     runtimes: Vec<Handle>,
     connections: Connections,
@@ -73,12 +73,12 @@ pub async fn accept(
         };
         match accepted.and_then(|(stream, _)| prepare(stream)) {
             Ok(stream) => {
-                let (front, options, shutdown) = (front.clone(), options.clone(), shutdown.clone());
+                let (door, options, shutdown) = (door.clone(), options.clone(), shutdown.clone());
                 let accepted = Accepted { serves, protocol: Protocol::Unknown, caller: None };
                 let open = connections.enter();
                 runtimes[turn % runtimes.len()].spawn(async move {
                     match TcpStream::from_std(stream) {
-                        Ok(stream) => connection::serve(stream, accepted, front, &options, shutdown).await,
+                        Ok(stream) => connection::serve(stream, accepted, door, &options, shutdown).await,
                         Err(error) => tracing::warn!(%error, "could not serve a connection"),
                     }
                     drop(open);

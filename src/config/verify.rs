@@ -188,12 +188,19 @@ fn listen(draft: &Draft) -> Result<Listen> {
         streams_max: draft.streams_max,
         keepalive: draft.keepalive.clone(),
         json_gateway: draft.json_gateway,
+        origins: words(&draft.cors),
+        hosts: words(&draft.host_whitelist),
         pprof: draft.pprof,
     };
     if listen.client.is_empty() || listen.peer.is_empty() {
         return invalid("--listen-client-urls and --listen-peer-urls must not be empty");
     }
     Ok(listen)
+}
+
+/// The parts between commas. None at all are like `*`.
+fn words(text: &str) -> Vec<String> {
+    text.split(',').map(str::trim).filter(|word| !word.is_empty()).map(str::to_owned).collect()
 }
 
 fn check_raft(raft: &Raft) -> Result<()> {

@@ -20,7 +20,8 @@ use tonic::Status;
 use tonic::body::Body;
 use tower_service::Service;
 
-type Reply = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
+/// An answer on its way.
+pub type Reply = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
 
 /// Every service on the client port. Cheap to clone: one for each connection.
 #[derive(Clone)]

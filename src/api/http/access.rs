@@ -77,7 +77,8 @@ fn renewed(uri: &Uri) -> Option<Uri> {
 /// The host that the request names, without its port.
 fn host<B>(request: &Request<B>) -> &str {
     let named = request.headers().get(HOST).and_then(|host| host.to_str().ok());
-    let host = named.or_else(|| request.uri().authority().map(http::uri::Authority::as_str)).unwrap_or_default();
+    let host =
+        named.or_else(|| request.uri().authority().map(http::uri::Authority::as_str)).unwrap_or_default();
     if let Some((address, _)) = host.strip_prefix('[').and_then(|rest| rest.split_once("]:")) {
         return address;
     }
@@ -109,9 +110,13 @@ mod tests {
 
     #[test]
     fn h_14_the_host_is_named_without_its_port() {
-        for (given, expected) in
-            [("a.example:2379", "a.example"), ("a.example", "a.example"), ("[::1]:2379", "::1"), ("[::1]", "[::1]"), ("a::", "a::")]
-        {
+        for (given, expected) in [
+            ("a.example:2379", "a.example"),
+            ("a.example", "a.example"),
+            ("[::1]:2379", "::1"),
+            ("[::1]", "[::1]"),
+            ("a::", "a::"),
+        ] {
             assert_eq!(host(&request("/", given)), expected);
         }
     }

@@ -3,8 +3,10 @@
 
 use super::reply;
 use crate::api::etcd::error;
-use crate::engine::Engine;
-use crate::engine::command::{AlarmKind, Range};
+use crate::engine::command::{AlarmKind, Range, RevisionBounds, Sort};
+use crate::engine::scan::Budget;
+use crate::engine::{self, Engine};
+use crate::types::KeyRange;
 use axum::Router;
 use axum::extract::{Request, State};
 use axum::response::Response;
@@ -49,20 +51,25 @@ impl Check {
 /// The routes of this file.
 pub fn routes() -> Router<Engine> {
     let mut router = Router::new();
-    for (root, checks) in [("/livez", LIVEZ), ("/readyz", READYZ)] {
+    for (root, known) in [("/livez", LIVEZ), ("/readyz", READYZ)] {
         let all = move |State(engine): State<Engine>, request: Request| async move {
             let excluded = queries(&request, "exclude");
-            let checks: Vec<Check> =
-                checks.iter().copied().filter(|check| !excluded.iter().any(|name| name == check.name())).collect();
-            if checks.len() + excluded.len() > READYZ.len().max(checks.len()) {
-                tracing::debug!(?excluded, "excluded health checks");
+            let checks: Vec<Check> = known
+                .iter()
+                .copied()
+                .filter(|check| !excluded.iter().any(|name| name == check.name()))
+                .collect();
+            let unknown: Vec<&String> =
+                excluded.iter().filter(|name| !known.iter().any(|check| check.name() == **name)).collect();
+            if !unknown.is_empty() {
+                tracing::warn!(names = ?unknown, "some health checks cannot be excluded");
             }
-            report(root, &engine, &request, &checks).await
+            report(root, &engine, &checks, has_query(&request, "verbose")).await
         };
         router = router.route(root, reply::get_only(all));
-        for check in checks {
+        for check in known {
             let one = move |State(engine): State<Engine>, request: Request| async move {
-                report(root, &engine, &request, &[*check]).await
+                report(root, &engine, &[*check], has_query(&request, "verbose")).await
             };
             router = router.route(&format!("{root}/{}", check.name()), reply::get_only(one));
         }
@@ -70,8 +77,7 @@ pub fn routes() -> Router<Engine> {
     router
 }
 
-async fn report(root: &'static str, engine: &Engine, request: &Request, checks: &[Check]) -> Response {
-    let verbose = has_query(request, "verbose");
+async fn report(root: &'static str, engine: &Engine, checks: &[Check], verbose: bool) -> Response {
     let (mut lines, mut failed) = (String::new(), false);
     for check in checks {
         match check.run(engine).await {
@@ -94,12 +100,22 @@ async fn report(root: &'static str, engine: &Engine, request: &Request, checks: 
 
 /// Reads a key as nobody in particular; the text of what went wrong.
 pub async fn read(engine: &Engine, serializable: bool) -> Result<(), String> {
-    let text = |error| error::status(error).message().to_owned();
+    let text = |error: engine::Error| error::status(error).message().to_owned();
     if !serializable {
         engine.read_index().await.map_err(text)?;
     }
-    let query = Range { limit: 1, keys_only: true, ..Range::default() };
-    engine.range(query).await.map(drop).map_err(text)
+    let query = Range {
+        range: KeyRange::all(),
+        limit: 1,
+        revision: 0,
+        sort: Sort::default(),
+        keys_only: true,
+        count_only: false,
+        bounds: RevisionBounds::default(),
+    };
+    let (mut scan, snapshot) = engine.scan(query).map_err(text)?;
+    let first = scan.step_in(&snapshot, Budget { keys: 1, bytes: 1 }, |_, _, _| Ok(0));
+    first.map_err(|error| text(error.into()))
 }
 
 /// What etcd calls an alarm.
@@ -113,9 +129,13 @@ pub fn alarm_name(kind: AlarmKind) -> &'static str {
 /// The values of a query parameter that are not empty.
 pub fn queries(request: &Request, name: &str) -> Vec<String> {
     let pairs = url::form_urlencoded::parse(request.uri().query().unwrap_or_default().as_bytes());
-    pairs.filter(|(key, value)| key == name && !value.is_empty()).map(|(_, value)| value.into_owned()).collect()
+    pairs
+        .filter(|(key, value)| key == name && !value.is_empty())
+        .map(|(_, value)| value.into_owned())
+        .collect()
 }
 
 fn has_query(request: &Request, name: &str) -> bool {
-    url::form_urlencoded::parse(request.uri().query().unwrap_or_default().as_bytes()).any(|(key, _)| key == name)
+    url::form_urlencoded::parse(request.uri().query().unwrap_or_default().as_bytes())
+        .any(|(key, _)| key == name)
 }

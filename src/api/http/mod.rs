@@ -46,7 +46,8 @@ pub struct Http {
 impl Http {
     /// What clients get.
     pub fn for_clients(engine: &Engine, front: &Front, options: &Options) -> Http {
-        let mut router = info::routes().merge(health::routes()).merge(checks::routes()).with_state(engine.clone());
+        let mut router =
+            info::routes().merge(health::routes()).merge(checks::routes()).with_state(engine.clone());
         if options.gateway {
             let gateway = Gateway::new(front.clone());
             let serve = move |request: Request| gateway.clone().serve(request);

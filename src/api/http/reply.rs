@@ -2,9 +2,9 @@
 
 use axum::body::Body;
 use axum::response::Response;
-use axum::routing::{MethodRouter, any};
+use axum::routing::MethodRouter;
 use http::header::{ALLOW, CONTENT_TYPE, LOCATION, X_CONTENT_TYPE_OPTIONS};
-use http::{HeaderValue, Method, StatusCode};
+use http::{HeaderValue, StatusCode};
 use serde::Serialize;
 
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
@@ -58,14 +58,10 @@ where
     T: 'static,
     H: axum::handler::Handler<T, S>,
 {
-    axum::routing::get(handler).merge(refuse_all_but_get())
+    axum::routing::get(handler).head(method_not_allowed).fallback(method_not_allowed)
 }
 
-fn refuse_all_but_get<S: Clone + Send + Sync + 'static>() -> MethodRouter<S> {
-    any(|_: Method| std::future::ready(method_not_allowed()))
-}
-
-fn method_not_allowed() -> Response {
+async fn method_not_allowed() -> Response {
     let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed\n");
     response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET"));
     response
