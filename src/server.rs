@@ -1,10 +1,9 @@
 //! The composition root: storage, engine, consensus, protocols and chores put together, and taken apart in order.
 //! Called by `main` and by tests; the caller decides through [`Shutdown`] when it ends, and holds the data directory.
 
-use crate::api::connection;
-use crate::api::etcd::{self, Etcd};
-use crate::api::grpc::Front;
-use crate::api::listen::{self, Connections, Door, Service};
+mod doors;
+
+use crate::api::listen::{self, Connections, Listener, Service};
 use crate::config::url::join;
 use crate::config::{AutoCompaction, Config};
 use crate::engine::apply::{Applier, LogPosition};
@@ -22,6 +21,7 @@ use crate::shutdown::Shutdown;
 use crate::storage::Env;
 use crate::version::{ETCD_VERSION, KVIST_VERSION};
 use crate::{identity, limits, mvcc};
+use doors::Doors;
 use parking_lot::Mutex;
 use std::io;
 use std::sync::{Arc, OnceLock};
@@ -39,9 +39,6 @@ const COMPACTION_ROWS_FACTOR: usize = 10;
 const QUOTA_UNLIMITED: u64 = 1 << 40;
 /// Rest of `5 s + 2 x election timeout`, etcd's limit for a request (G-8).
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
-/// Answer time of a ping when none is configured.
-const PING_TIMEOUT: Duration = Duration::from_secs(20);
-
 /// Why the server could not start or go on.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -131,10 +128,14 @@ async fn serve(config: &Config, shutdown: &Shutdown, workers: &Workers) -> Resul
         "listen-client-urls" = %join(&config.listen.client),
         "starting an etcd server"
     );
-    let doors = listen::bind(&config.listen, &config.data_dir, limits::clients_max()?)?;
+    let listeners = listen::bind(&config.listen, &config.data_dir, limits::clients_max()?)?;
     let mut member = start(config).await?;
     let chores = spawn_chores(config, &member.engine, shutdown);
-    let connections = open_doors(config, doors, &member.engine, workers, shutdown);
+    let doors = Doors::new(config, &member.engine, shutdown);
+    let connections = Connections::default();
+    for listener in listeners {
+        open(listener, (config, &doors), (workers, &connections), shutdown);
+    }
     notify_service_manager();
     let result = tokio::select! {
         () = shutdown.requested() => Ok(()),
@@ -318,33 +319,20 @@ fn spawn_chores(config: &Config, engine: &Engine, shutdown: &Shutdown) -> Vec<to
     chores
 }
 
-fn open_doors(
-    config: &Config,
-    doors: Vec<Door>,
-    engine: &Engine,
-    workers: &Workers,
+/// Begins to accept on `listener`.
+fn open(
+    listener: Listener,
+    (config, doors): (&Config, &Doors),
+    (workers, connections): (&Workers, &Connections),
     shutdown: &Shutdown,
-) -> Connections {
-    let options = etcd::Options {
-        txn_ops_max: config.limits.txn_ops_max as usize,
-        request_bytes_max: config.limits.request_bytes_max as usize,
-        progress_interval: config.watch_progress_interval,
+) {
+    let service = Service {
+        door: doors.behind(listener.serves()),
+        options: doors::connection_options(config),
+        shutdown: shutdown.clone(),
     };
-    let etcd = Etcd::new(engine.clone(), &options, shutdown.clone());
-    let front = Front::new(etcd, options.request_bytes_max + (512 << 10)); // G-5
-    let options = connection::Options {
-        streams_max: config.listen.streams_max,
-        ping_interval: config.listen.keepalive.interval,
-        ping_timeout: config.listen.keepalive.timeout.unwrap_or(PING_TIMEOUT),
-        min_ping_time: config.listen.keepalive.min_time,
-    };
-    let connections = Connections::default();
-    let service = Service { front, options, shutdown: shutdown.clone() };
-    for door in doors {
-        door.announce();
-        tokio::spawn(listen::accept(door, service.clone(), workers.handles.clone(), connections.clone()));
-    }
-    connections
+    listener.announce();
+    tokio::spawn(listen::accept(listener, service, workers.handles.clone(), connections.clone()));
 }
 
 /// Tells systemd that the service is up; without it nobody listens, which is no error.

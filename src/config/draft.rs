@@ -29,6 +29,8 @@ pub struct Draft {
     pub tls_max_version: String,
     pub cipher_suites: String,
     pub json_gateway: bool,
+    pub cors: String,
+    pub host_whitelist: String,
     pub pprof: bool,
     pub raft: Raft,
     pub storage: Storage,

@@ -96,6 +96,10 @@ pub struct Listen {
     pub keepalive: Keepalive,
     /// Whether the JSON gateway is served.
     pub json_gateway: bool,
+    /// Origins that browsers may come from; `*` is all.
+    pub origins: Vec<String>,
+    /// Host names that HTTP requests without TLS may use; `*` is all.
+    pub hosts: Vec<String>,
     /// Whether profiles are served.
     pub pprof: bool,
 }

@@ -4,17 +4,17 @@
 //! A connection stays on its thread, so that its requests wake nobody else. Long work goes to the runtime's blocking
 //! pool. Handshakes happen there as well: nothing but accepting holds up the next client.
 
-mod doors;
+mod bind;
 mod socket;
 
-pub use doors::{Door, Error, bind};
+pub use bind::{Error, Listener, bind};
 
 use super::caller::CommonName;
 use super::connection::{self, Accepted, Protocol};
-use super::grpc::Front;
+use super::door::Door;
 use crate::shutdown::Shutdown;
 use crate::tls;
-use doors::Behind;
+use bind::Entry;
 use socket::{Remote, Stream};
 use std::io;
 use std::sync::Arc;
@@ -73,28 +73,28 @@ impl Drop for Open {
 #[derive(Clone)]
 pub struct Service {
     /// What answers requests.
-    pub front: Front,
+    pub door: Door,
     /// Settings of connections.
     pub options: connection::Options,
     /// When to end.
     pub shutdown: Shutdown,
 }
 
-/// Accepts connections at `door` until the service ends, handing them to `runtimes` in turn. While all seats are
+/// Accepts connections at `listener` until the service ends, handing them to `runtimes` in turn. While all seats are
 /// taken, nobody is accepted: clients wait in the listener's queue.
-pub async fn accept(door: Door, service: Service, runtimes: Vec<Handle>, connections: Connections) {
+pub async fn accept(listener: Listener, service: Service, runtimes: Vec<Handle>, connections: Connections) {
     let mut turn = 0;
     loop {
         let accepted = tokio::select! {
-            accepted = door.accept() => accepted,
+            accepted = listener.accept() => accepted,
             () = service.shutdown.requested() => return,
         };
         match accepted {
             Ok((stream, remote, seat)) => {
-                let (behind, service) = (door.behind.clone(), service.clone());
+                let (entry, service) = (listener.entry.clone(), service.clone());
                 let open = connections.enter();
                 runtimes[turn % runtimes.len()].spawn(async move {
-                    serve(stream, remote, behind, service).await;
+                    serve(stream, remote, entry, service).await;
                     drop((open, seat));
                 });
                 turn += 1;
@@ -108,23 +108,23 @@ pub async fn accept(door: Door, service: Service, runtimes: Vec<Handle>, connect
 }
 
 /// One connection, from its first byte to its end.
-async fn serve(stream: socket::Accepted, remote: Remote, behind: Behind, service: Service) {
+async fn serve(stream: socket::Accepted, remote: Remote, entry: Entry, service: Service) {
     let stopped = service.shutdown.clone();
     let greeted = tokio::select! {
-        greeted = greet(stream, &remote, &behind) => greeted,
+        greeted = greet(stream, &remote, &entry) => greeted,
         () = stopped.requested() => return,
     };
-    let Service { front, options, shutdown } = service;
-    let accepted = |protocol, caller| Accepted { serves: behind.serves, protocol, caller };
+    let Service { door, options, shutdown } = service;
+    let accepted = |protocol, caller| Accepted { serves: entry.serves, protocol, caller };
     match greeted {
         Ok(Greeted::Plain(stream)) => {
             let accepted = accepted(Protocol::Unknown, None);
-            connection::serve(stream, accepted, front, &options, shutdown).await;
+            connection::serve(stream, accepted, door, &options, shutdown).await;
         }
         Ok(Greeted::Secure(stream, client)) => {
             let protocol = if client.http2 { Protocol::Http2 } else { Protocol::Http1 };
             let accepted = accepted(protocol, client.common_name.map(CommonName));
-            connection::serve(*stream, accepted, front, &options, shutdown).await;
+            connection::serve(*stream, accepted, door, &options, shutdown).await;
         }
         Err(Refused::Handshake(rejected)) => rejected.log(&remote.to_string()),
         Err(Refused::Socket(error)) => {
@@ -144,10 +144,10 @@ enum Refused {
 }
 
 /// Finds out whether a client wants TLS, and if so, lets it in or not.
-async fn greet(stream: socket::Accepted, remote: &Remote, behind: &Behind) -> Result<Greeted, Refused> {
+async fn greet(stream: socket::Accepted, remote: &Remote, entry: &Entry) -> Result<Greeted, Refused> {
     let mut stream = stream.into_stream().map_err(Refused::Socket)?;
-    let Some(endpoint) = &behind.tls else { return Ok(Greeted::Plain(stream)) };
-    if behind.plain {
+    let Some(endpoint) = &entry.tls else { return Ok(Greeted::Plain(stream)) };
+    if entry.plain {
         let first = tokio::time::timeout(FIRST_BYTE_TIMEOUT, stream.first_byte()).await;
         let first = first.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
         if first.map_err(Refused::Socket)? != TLS_HANDSHAKE {

@@ -18,7 +18,7 @@ const BACKLOG: i32 = 4096;
 const KEEPALIVE: Duration = Duration::from_secs(30);
 
 /// A bound socket.
-pub(super) enum Listener {
+pub(super) enum Bound {
     Tcp(TcpListener),
     Unix(UnixListener, SocketFile),
 }
@@ -61,17 +61,17 @@ impl fmt::Display for Remote {
     }
 }
 
-impl Listener {
+impl Bound {
     /// Binds. A file in the place of a Unix socket is removed first: it is what an earlier process left.
-    pub fn bind(place: &Place, options: SocketOptions) -> io::Result<Listener> {
+    pub fn open(place: &Place, options: SocketOptions) -> io::Result<Bound> {
         match place {
-            Place::Tcp(address) => Ok(Listener::Tcp(bind_tcp(*address, options)?)),
+            Place::Tcp(address) => Ok(Bound::Tcp(bind_tcp(*address, options)?)),
             Place::Unix(path) => {
                 match std::fs::remove_file(path) {
                     Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
                     _ => {}
                 }
-                Ok(Listener::Unix(UnixListener::bind(path)?, SocketFile(path.clone())))
+                Ok(Bound::Unix(UnixListener::bind(path)?, SocketFile(path.clone())))
             }
         }
     }
@@ -79,24 +79,22 @@ impl Listener {
     /// The address, for the log.
     pub fn address(&self) -> String {
         match self {
-            Listener::Tcp(listener) => {
-                listener.local_addr().map_or_else(|e| e.to_string(), |a| a.to_string())
-            }
-            Listener::Unix(_, file) => file.0.display().to_string(),
+            Bound::Tcp(listener) => listener.local_addr().map_or_else(|e| e.to_string(), |a| a.to_string()),
+            Bound::Unix(_, file) => file.0.display().to_string(),
         }
     }
 
     /// The next connection, not yet bound to a runtime.
     pub async fn accept(&self) -> io::Result<(Accepted, Remote)> {
         match self {
-            Listener::Tcp(listener) => {
+            Bound::Tcp(listener) => {
                 let (stream, remote) = listener.accept().await?;
                 stream.set_nodelay(true)?;
                 let keepalive = TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE);
                 SockRef::from(&stream).set_tcp_keepalive(&keepalive)?;
                 Ok((Accepted::Tcp(stream.into_std()?), Remote::Tcp(remote)))
             }
-            Listener::Unix(listener, _) => {
+            Bound::Unix(listener, _) => {
                 let (stream, _) = listener.accept().await?;
                 Ok((Accepted::Unix(stream.into_std()?), Remote::Unix))
             }

@@ -42,7 +42,7 @@ pub(super) const CLIENTS: &[Flag] = &[
         Duration(|d, v| d.keepalive.timeout = Some(v).filter(|v| !v.is_zero())),
         "How long the answer to a ping may take before the connection is closed; 0 is for ever.",
     ),
-    tuning(
+    flag(
         "enable-grpc-gateway",
         "true",
         Bool(|d, v| d.json_gateway = v),
@@ -143,19 +143,17 @@ pub(super) const SECURITY: &[Flag] = &[
         "Oldest TLS version, TLS1.2 or TLS1.3.",
     ),
     flag("tls-max-version", "", Text(|d, v| d.tls_max_version = v), "Newest TLS version, TLS1.2 or TLS1.3."),
-    refused(
+    flag(
         "cors",
         "*",
-        Text(nowhere),
-        "every origin would be served",
-        "Origins that browsers may come from.",
+        Text(|d, v| d.cors = v),
+        "Comma-separated origins that browsers may come from; * is all.",
     ),
-    refused(
+    flag(
         "host-whitelist",
         "*",
-        Text(nowhere),
-        "every host name would be served",
-        "Host names that requests may use.",
+        Text(|d, v| d.host_whitelist = v),
+        "Comma-separated host names that HTTP requests without TLS may use; * is all.",
     ),
     refused(
         "auth-token",

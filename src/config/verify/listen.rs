@@ -21,6 +21,8 @@ pub(super) fn listen(draft: &Draft, notes: &mut Vec<Note>) -> Result<Listen> {
         streams_max: draft.streams_max,
         keepalive: draft.keepalive.clone(),
         json_gateway: draft.json_gateway,
+        origins: words(&draft.cors),
+        hosts: words(&draft.host_whitelist),
         pprof: draft.pprof,
     };
     if listen.client.is_empty() || listen.peer.is_empty() {
@@ -31,6 +33,11 @@ pub(super) fn listen(draft: &Draft, notes: &mut Vec<Note>) -> Result<Listen> {
     check_peer(&listen, notes)?;
     check_client(&listen, notes)?;
     Ok(listen)
+}
+
+/// The parts between commas. None at all are like `*`.
+fn words(text: &str) -> Vec<String> {
+    text.split(',').map(str::trim).filter(|word| !word.is_empty()).map(str::to_owned).collect()
 }
 
 fn failed(error: ValueError) -> Error {

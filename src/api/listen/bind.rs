@@ -1,6 +1,6 @@
 //! From URLs to bound sockets: which socket serves what, with or without TLS, and for how many at once.
 
-use super::socket::{self, Listener, Remote};
+use super::socket::{Accepted, Bound, Remote};
 use crate::api::connection::Serves;
 use crate::config::{Listen, ListenUrl, Place, SocketOptions, TlsFiles};
 use crate::tls::{self, Audience, Endpoint, auto};
@@ -29,16 +29,16 @@ pub enum Error {
 }
 
 /// A bound socket and what is behind it.
-pub struct Door {
-    listener: Listener,
-    pub(super) behind: Behind,
+pub struct Listener {
+    socket: Bound,
+    pub(super) entry: Entry,
     /// As many clients are served at once.
     seats: Arc<Semaphore>,
 }
 
-/// What is behind a socket.
+/// How clients come in, and to what.
 #[derive(Clone)]
-pub(super) struct Behind {
+pub(super) struct Entry {
     pub serves: Serves,
     /// Whether clients come in without TLS.
     pub plain: bool,
@@ -46,18 +46,23 @@ pub(super) struct Behind {
     pub tls: Option<Arc<Endpoint>>,
 }
 
-impl Door {
+impl Listener {
+    /// What is served here.
+    pub fn serves(&self) -> Serves {
+        self.entry.serves
+    }
+
     /// Waits for a seat, then for a client.
-    pub(super) async fn accept(&self) -> io::Result<(socket::Accepted, Remote, OwnedSemaphorePermit)> {
+    pub(super) async fn accept(&self) -> io::Result<(Accepted, Remote, OwnedSemaphorePermit)> {
         let seat = Arc::clone(&self.seats).acquire_owned().await.map_err(io::Error::other)?;
-        let (stream, remote) = self.listener.accept().await?;
+        let (stream, remote) = self.socket.accept().await?;
         Ok((stream, remote, seat))
     }
 
     /// Says what is served from now on.
     pub fn announce(&self) {
-        let address = self.listener.address();
-        let traffic = match self.behind.serves {
+        let address = self.socket.address();
+        let traffic = match self.entry.serves {
             Serves::All => "grpc+http",
             Serves::GrpcOnly => "grpc",
             Serves::HttpOnly => "http",
@@ -65,14 +70,14 @@ impl Door {
             Serves::Peer => return tracing::info!(address, "serving peer traffic"),
         };
         tracing::info!("ready to serve client requests");
-        if self.behind.plain {
+        if self.entry.plain {
             tracing::info!(
                 traffic,
                 address,
                 "serving client traffic insecurely; this is strongly discouraged!"
             );
         }
-        if self.behind.tls.is_some() {
+        if self.entry.tls.is_some() {
             tracing::info!(traffic, address, "serving client traffic securely");
         }
     }
@@ -80,7 +85,7 @@ impl Door {
 
 /// Binds every listener. Certificates that the server makes for itself go below `data_dir`; at most `clients_max`
 /// clients are served at once.
-pub fn bind(listen: &Listen, data_dir: &Path, clients_max: usize) -> Result<Vec<Door>, Error> {
+pub fn bind(listen: &Listen, data_dir: &Path, clients_max: usize) -> Result<Vec<Listener>, Error> {
     let years = listen.tls.self_signed_years;
     let made = |files, kind, urls: &[ListenUrl]| {
         let hosts: Vec<&str> = urls.iter().map(ListenUrl::host).collect();
@@ -97,24 +102,24 @@ pub fn bind(listen: &Listen, data_dir: &Path, clients_max: usize) -> Result<Vec<
 
     let seats = Arc::new(Semaphore::new(clients_max.min(Semaphore::MAX_PERMITS)));
     let others = Arc::new(Semaphore::new(OTHERS_MAX));
-    let mut doors = Doors { bound: Vec::new(), sockets: listen.sockets };
+    let mut all = Listeners { bound: Vec::new(), options: listen.sockets };
     let tls = endpoint(&peer, &listen.peer, Audience::Members)?;
-    doors.add(&listen.peer, Serves::Peer, tls.as_ref(), &others)?;
+    all.add(&listen.peer, Serves::Peer, tls.as_ref(), &others)?;
     let tls = endpoint(&client, &clients, Audience::Clients)?;
     let with_grpc = if listen.http.is_empty() { Serves::All } else { Serves::GrpcOnly };
-    doors.add(&listen.client, with_grpc, tls.as_ref(), &seats)?;
-    doors.add(&listen.http, Serves::HttpOnly, tls.as_ref(), &seats)?;
+    all.add(&listen.client, with_grpc, tls.as_ref(), &seats)?;
+    all.add(&listen.http, Serves::HttpOnly, tls.as_ref(), &seats)?;
     let tls = endpoint(&client, &listen.metrics, Audience::Metrics)?;
-    doors.add(&listen.metrics, Serves::Metrics, tls.as_ref(), &others)?;
-    Ok(doors.bound.into_iter().map(|(_, door)| door).collect())
+    all.add(&listen.metrics, Serves::Metrics, tls.as_ref(), &others)?;
+    Ok(all.bound.into_iter().map(|(_, listener)| listener).collect())
 }
 
-struct Doors {
-    bound: Vec<(Place, Door)>,
-    sockets: SocketOptions,
+struct Listeners {
+    bound: Vec<(Place, Listener)>,
+    options: SocketOptions,
 }
 
-impl Doors {
+impl Listeners {
     /// Binds `urls`. Two URLs of the same place, one plain and one with TLS, share a socket.
     fn add(
         &mut self,
@@ -125,17 +130,18 @@ impl Doors {
     ) -> Result<(), Error> {
         for url in urls {
             let tls = tls.filter(|_| url.is_secure()).cloned();
-            let same =
-                |(place, door): &&mut (Place, Door)| place == url.place() && door.behind.serves == serves;
-            if let Some((_, door)) = self.bound.iter_mut().find(same) {
-                door.behind.plain |= !url.is_secure();
-                door.behind.tls = door.behind.tls.take().or(tls);
+            let same = |(place, listener): &&mut (Place, Listener)| {
+                place == url.place() && listener.entry.serves == serves
+            };
+            if let Some((_, listener)) = self.bound.iter_mut().find(same) {
+                listener.entry.plain |= !url.is_secure();
+                listener.entry.tls = listener.entry.tls.take().or(tls);
                 continue;
             }
             let failed = |source| Error::Bind { place: name(url.place()), source };
-            let listener = Listener::bind(url.place(), self.sockets).map_err(failed)?;
-            let behind = Behind { serves, plain: !url.is_secure(), tls };
-            self.bound.push((url.place().clone(), Door { listener, behind, seats: Arc::clone(seats) }));
+            let socket = Bound::open(url.place(), self.options).map_err(failed)?;
+            let entry = Entry { serves, plain: !url.is_secure(), tls };
+            self.bound.push((url.place().clone(), Listener { socket, entry, seats: Arc::clone(seats) }));
         }
         Ok(())
     }
