@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use crate::http_client::{call, curl, get};
-use crate::support::{Server, free_port, is_foreign_server};
+use crate::support::{Server, free_port, is_foreign_server, wait_until};
 
 const NOT_FOUND: &str = "404 page not found\n";
 const PLAIN: &str = "text/plain; charset=utf-8";
@@ -22,9 +22,13 @@ fn alarm(server: &Server, action: &str, kind: &str) {
 #[test]
 fn http_version() {
     let server = Server::start();
+    let expected = json!({"etcdserver": "3.7.1", "etcdcluster": "3.7.0", "storage": "3.7.0"});
+    // etcd knows the version of its storage after its first second.
+    wait_until("all versions to be known", Duration::from_secs(15), || {
+        get(&server, "/version").json() == expected
+    });
     let answer = get(&server, "/version");
     assert_eq!(answer.status, 200);
-    assert_eq!(answer.json(), json!({"etcdserver": "3.7.1", "etcdcluster": "3.7.0", "storage": "3.7.0"}));
     assert_eq!(answer.header("Content-Type"), Some("application/json"));
     for method in [&["-X", "POST"][..], &["-X", "DELETE"], &["-I"]] {
         for path in ["/version", "/health", "/livez", "/readyz", "/readyz/non_learner", "/debug/vars"] {

@@ -9,6 +9,7 @@ use http::{Response, StatusCode};
 use http_body::Frame;
 use http_body_util::{BodyExt, Full, StreamBody};
 use prost_reflect::MessageDescriptor;
+use tokio::time::Instant;
 use tonic::body::Body;
 use tonic::{Code, Status};
 
@@ -18,14 +19,16 @@ pub struct Messages {
     buffer: BytesMut,
     /// How the call ended, once that is known.
     end: Option<Result<(), Status>>,
+    /// When the client stops waiting.
+    deadline: Option<Instant>,
 }
 
 impl Messages {
-    /// The messages of `response`.
-    pub fn new(response: Response<Body>) -> Messages {
+    /// The messages of `response`, as far as they come before `deadline`.
+    pub fn new(response: Response<Body>, deadline: Option<Instant>) -> Messages {
         let (parts, body) = response.into_parts();
         let end = Status::from_header_map(&parts.headers).map(outcome);
-        Messages { body, buffer: BytesMut::new(), end }
+        Messages { body, buffer: BytesMut::new(), end, deadline }
     }
 
     /// The next message; `None` at the end of a call that succeeded.
@@ -37,7 +40,7 @@ impl Messages {
             if let Some(end) = &self.end {
                 return end.clone().map(|()| None);
             }
-            match self.body.frame().await {
+            match before(self.deadline, self.body.frame()).await? {
                 Some(Ok(frame)) => match frame.into_data() {
                     Ok(data) => self.buffer.extend_from_slice(&data),
                     Err(frame) => {
@@ -60,6 +63,13 @@ impl Messages {
         self.buffer.advance(PREFIX);
         Some(self.buffer.split_to(length).freeze())
     }
+}
+
+/// Waits for a part of a call, but not past its deadline.
+pub async fn before<T>(deadline: Option<Instant>, part: impl Future<Output = T>) -> Result<T, Status> {
+    let Some(deadline) = deadline else { return Ok(part.await) };
+    let late = |_| Status::deadline_exceeded("context deadline exceeded");
+    tokio::time::timeout_at(deadline, part).await.map_err(late)
 }
 
 fn outcome(status: Status) -> Result<(), Status> {

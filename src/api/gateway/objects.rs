@@ -73,7 +73,12 @@ impl Body for Objects {
                         self.buffer.extend_from_slice(data);
                     }
                 }
-                Some(Err(_)) | None => self.is_done = true,
+                // The client is gone: nobody waits for the answers either.
+                Some(Err(error)) => {
+                    self.is_done = true;
+                    return Poll::Ready(Some(Err(Status::cancelled(error.to_string()))));
+                }
+                None => self.is_done = true,
             }
         }
         Poll::Ready(None)
