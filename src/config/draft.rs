@@ -23,7 +23,7 @@ pub struct Draft {
     pub streams_max: u32,
     pub keepalive: Keepalive,
     pub json_gateway: bool,
-    pub cors: String,
+    pub cors: Vec<String>,
     pub host_whitelist: String,
     pub pprof: bool,
     pub raft: Raft,

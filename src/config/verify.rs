@@ -188,7 +188,7 @@ fn listen(draft: &Draft) -> Result<Listen> {
         streams_max: draft.streams_max,
         keepalive: draft.keepalive.clone(),
         json_gateway: draft.json_gateway,
-        origins: words(&draft.cors),
+        origins: draft.cors.clone(),
         hosts: words(&draft.host_whitelist),
         pprof: draft.pprof,
     };
