@@ -183,14 +183,31 @@ fn h_14_host_whitelist() {
 fn http_metrics_port() {
     let url = format!("http://127.0.0.1:{}", free_port());
     let server = Server::start_with(&["--listen-metrics-urls", &url]);
-    for path in ["/health", "/livez", "/readyz", "/readyz/linearizable_read"] {
+    for path in ["/metrics", "/health", "/livez", "/readyz", "/readyz/linearizable_read"] {
         let answer = curl(&[&format!("{url}{path}")]);
         assert_eq!((answer.status, answer.header("Access-Control-Allow-Origin")), (200, None), "{path}");
     }
     for path in ["/version", "/v3/kv/range", "/debug/vars", "/"] {
         assert_eq!(curl(&[&format!("{url}{path}")]).body, NOT_FOUND, "{path}");
     }
-    assert_eq!(get(&server, "/health").status, 200);
+    // Both ports count together.
+    for (path, status) in [("/health", 200), ("/livez?verbose", 200), ("/readyz/non_learner", 200)] {
+        assert_eq!(get(&server, path).status, status);
+    }
+    for text in [get(&server, "/metrics"), curl(&[&format!("{url}/metrics")])] {
+        assert!(
+            text.header("Content-Type").is_some_and(|kind| kind.starts_with("text/plain; version=0.0.4"))
+        );
+        for line in [
+            "etcd_server_health_success 2",
+            "etcd_server_health_failures 0",
+            "etcd_server_healthcheck{name=\"non_learner\",type=\"readyz\"} 1",
+            "etcd_server_healthchecks_total{name=\"non_learner\",status=\"success\",type=\"readyz\"} 2",
+            "etcd_server_healthchecks_total{name=\"serializable_read\",status=\"success\",type=\"livez\"} 2",
+        ] {
+            assert!(text.body.lines().any(|found| found == line), "{line}\n{}", text.body);
+        }
+    }
 }
 
 #[test]
