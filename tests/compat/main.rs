@@ -8,6 +8,8 @@ mod cluster;
 mod compact;
 mod etcdctl;
 mod etcdctl_watch;
+mod gateway;
+mod gateway_stream;
 mod header;
 mod health;
 mod http;
