@@ -10,7 +10,8 @@ use tonic::{Code, Status};
 
 use crate::client::{Client, LEASE_NOT_FOUND, Stop, expect_error, own, prefix, revision, shared, text};
 use crate::etcdctl::for_each_etcdctl;
-use crate::support::is_foreign_server;
+use crate::http_client::call;
+use crate::support::{Server, is_foreign_server};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -82,6 +83,18 @@ async fn e_1_a_lock_without_a_lease() {
     let request = pb::LeaseTimeToLiveRequest { id: kv.lease, keys: false };
     let lease = c.lease.clone().lease_time_to_live(request).await.expect("time to live").into_inner();
     assert_eq!(lease.granted_ttl, 60);
+}
+
+/// E-1 over the JSON gateway; the key of a lock is base64 there, as all bytes are.
+#[test]
+fn e_1_a_lock_over_the_gateway() {
+    let server = Server::start();
+    let locked = call(&server, "lock/lock", r#"{"name":"bmFtZQ=="}"#);
+    let key = locked["key"].as_str().expect("a key").to_owned();
+    let found = call(&server, "kv/range", &format!(r#"{{"key":"{key}"}}"#));
+    assert_eq!(found["count"], "1", "{found}");
+    call(&server, "lock/unlock", &format!(r#"{{"key":"{key}"}}"#));
+    assert_eq!(call(&server, "kv/range", &format!(r#"{{"key":"{key}"}}"#))["count"], serde_json::Value::Null);
 }
 
 /// E-2, E-4: unknown keys and leases; a lease that is lost while waiting.
