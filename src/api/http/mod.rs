@@ -82,7 +82,7 @@ impl Http {
         let headers = match &self.access {
             Some(access) => match access.admit(&mut request, secure) {
                 Ok(headers) => headers,
-                Err(refused) => return refused.map(Body::new),
+                Err(refused) => return reply::text(refused.status, refused.text).map(Body::new),
             },
             None => http::HeaderMap::new(),
         };
