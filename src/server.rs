@@ -3,10 +3,9 @@
 
 mod doors;
 
-use crate::api::connection::Serves;
-use crate::api::listen::{self, Connections};
+use crate::api::listen::{self, Connections, Listener, Service};
 use crate::config::url::join;
-use crate::config::{AutoCompaction, Config, ListenUrl};
+use crate::config::{AutoCompaction, Config};
 use crate::engine::apply::{Applier, LogPosition};
 use crate::engine::auto_compact::Schedule;
 use crate::engine::command::{Command, Member};
@@ -25,10 +24,8 @@ use crate::{identity, limits, mvcc};
 use doors::Doors;
 use parking_lot::Mutex;
 use std::io;
-use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
-use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Handle, Runtime};
 
 /// Bytes of changes in memory that start a flush. LMDB holds every page that a flush touches in anonymous memory, and keeps
@@ -45,14 +42,12 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 /// Why the server could not start or go on.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// An address is taken, or not ours.
-    #[error("listen tcp {address}: {source}")]
-    Listen {
-        /// The address.
-        address: SocketAddr,
-        /// What the system says.
-        source: io::Error,
-    },
+    /// An address is taken, or a certificate can't be used.
+    #[error(transparent)]
+    Listen(#[from] listen::Error),
+    /// The process may have too few descriptors.
+    #[error(transparent)]
+    Limits(#[from] limits::TooFewDescriptors),
     /// The asynchronous runtime has no threads.
     #[error("cannot start the runtime: {0}")]
     Runtime(#[source] io::Error),
@@ -133,16 +128,13 @@ async fn serve(config: &Config, shutdown: &Shutdown, workers: &Workers) -> Resul
         "listen-client-urls" = %join(&config.listen.client),
         "starting an etcd server"
     );
-    limits::warn_about_descriptors();
-    let peers = bind(&config.listen.peer).await?;
-    let clients = bind(&config.listen.client).await?;
-    let metrics = bind(&config.listen.metrics).await?;
+    let listeners = listen::bind(&config.listen, &config.data_dir, limits::clients_max()?)?;
     let mut member = start(config).await?;
     let chores = spawn_chores(config, &member.engine, shutdown);
     let doors = Doors::new(config, &member.engine, shutdown);
     let connections = Connections::default();
-    for (serves, listeners) in [(Serves::Peer, peers), (Serves::Metrics, metrics), (Serves::All, clients)] {
-        open(serves, listeners, (config, &doors), (workers, &connections), shutdown);
+    for listener in listeners {
+        open(listener, (config, &doors), (workers, &connections), shutdown);
     }
     notify_service_manager();
     let result = tokio::select! {
@@ -327,34 +319,20 @@ fn spawn_chores(config: &Config, engine: &Engine, shutdown: &Shutdown) -> Vec<to
     chores
 }
 
-/// Begins to accept on `listeners`.
+/// Begins to accept on `listener`.
 fn open(
-    serves: Serves,
-    listeners: Listeners,
+    listener: Listener,
     (config, doors): (&Config, &Doors),
     (workers, connections): (&Workers, &Connections),
     shutdown: &Shutdown,
 ) {
-    for (listener, address) in listeners {
-        let accepting = listen::accept(
-            listener,
-            serves,
-            doors.behind(serves),
-            doors::connection_options(config),
-            workers.handles.clone(),
-            connections.clone(),
-            shutdown.clone(),
-        );
-        tokio::spawn(accepting);
-        match serves {
-            Serves::All | Serves::GrpcOnly | Serves::HttpOnly => {
-                tracing::info!("ready to serve client requests");
-                tracing::info!(%address, "serving client traffic insecurely; this is strongly discouraged!");
-            }
-            Serves::Peer => tracing::info!(%address, "serving peer traffic"),
-            Serves::Metrics => tracing::info!(%address, "serving metrics"),
-        }
-    }
+    let service = Service {
+        door: doors.behind(listener.serves()),
+        options: doors::connection_options(config),
+        shutdown: shutdown.clone(),
+    };
+    listener.announce();
+    tokio::spawn(listen::accept(listener, service, workers.handles.clone(), connections.clone()));
 }
 
 /// Tells systemd that the service is up; without it nobody listens, which is no error.
@@ -362,19 +340,4 @@ fn notify_service_manager() {
     if let Err(error) = sd_notify::notify(false, &[sd_notify::NotifyState::Ready]) {
         tracing::warn!(%error, "failed to notify the service manager of readiness");
     }
-}
-
-/// Bound sockets, and where.
-type Listeners = Vec<(TcpListener, SocketAddr)>;
-
-async fn bind(urls: &[ListenUrl]) -> Result<Listeners, Error> {
-    let mut listeners = Vec::with_capacity(urls.len());
-    for url in urls {
-        let address = url.socket_addr();
-        let failed = |source| Error::Listen { address, source };
-        let listener = TcpListener::bind(address).await.map_err(failed)?;
-        let bound = listener.local_addr().map_err(failed)?;
-        listeners.push((listener, bound));
-    }
-    Ok(listeners)
 }
