@@ -2,7 +2,7 @@
 
 use super::reply;
 use crate::engine::Engine;
-use crate::version::{CLUSTER_VERSION, ETCD_VERSION, STORAGE_VERSION};
+use crate::version::ETCD_VERSION;
 use axum::Router;
 use axum::extract::State;
 use axum::response::Response;
@@ -23,15 +23,15 @@ pub fn version_route() -> Router<Engine> {
     Router::new().route("/version", reply::get_only(version))
 }
 
-async fn version() -> Response {
+async fn version(State(engine): State<Engine>) -> Response {
     #[derive(Serialize)]
     struct Versions {
         etcdserver: &'static str,
-        etcdcluster: &'static str,
-        storage: &'static str,
+        etcdcluster: String,
+        storage: String,
     }
-    let versions =
-        Versions { etcdserver: ETCD_VERSION, etcdcluster: CLUSTER_VERSION, storage: STORAGE_VERSION };
+    let cluster = engine.versions().cluster.to_string();
+    let versions = Versions { etcdserver: ETCD_VERSION, etcdcluster: cluster.clone(), storage: cluster };
     reply::json(StatusCode::OK, reply::written(&versions), "application/json")
 }
 
