@@ -11,6 +11,7 @@ pub mod identity;
 pub mod lease;
 pub mod limits;
 pub mod logging;
+pub mod metrics;
 pub mod mvcc;
 pub mod pb;
 pub mod raft;
