@@ -4,7 +4,9 @@
 //! read at any time, such as sizes, is not kept here: a source registered by [`on_scrape`] fills it in when somebody
 //! asks. Names, help and buckets are facts of etcd (contract section 6); `docs/metrics.md` lists them.
 
+pub mod clients;
 mod families;
+pub mod grpc;
 
 pub use families::{Disk, Lease, METRICS, Metrics, Mvcc, Own, Server, Watch};
 pub use prometheus::{Histogram, IntCounter, IntGauge};

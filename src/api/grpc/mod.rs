@@ -1,9 +1,12 @@
 //! What the gRPC services of all protocols share: dispatch by service name, limits on messages, raw responses.
 
 pub mod body;
+mod framing;
 pub mod limit;
+mod meter;
 
 use crate::api::etcd::{self, Etcd};
+use crate::metrics::grpc::Method;
 use crate::pb::etcdserverpb::cluster_server::ClusterServer;
 use crate::pb::etcdserverpb::kv_server::KvServer;
 use crate::pb::etcdserverpb::lease_server::LeaseServer;
@@ -12,6 +15,7 @@ use crate::pb::health::health_server::HealthServer;
 use bytes::Bytes;
 use http::{Request, Response};
 use limit::Limited;
+use meter::{Call, Metered};
 use std::convert::Infallible;
 use std::future::Future;
 use std::pin::Pin;
@@ -70,8 +74,22 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Reply {
-        let limit = self.message_bytes_max;
-        let request = request.map(|body| Limited::new(body, limit));
+        let (limit, method) = (self.message_bytes_max, Method::find(request.uri().path()));
+        let call = method.map(|method| Call::begin(method, request.headers()));
+        let reply = self.dispatch(request.map(|body| Limited::new(body, limit, method)));
+        match call {
+            Some(call) => Box::pin(Metered::new(reply, call)),
+            None => reply,
+        }
+    }
+}
+
+impl Front {
+    fn dispatch<B>(&mut self, request: Request<Limited<B>>) -> Reply
+    where
+        B: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
+        B::Error: std::error::Error + Send + Sync + 'static,
+    {
         let path = request.uri().path();
         let service =
             path.strip_prefix('/').and_then(|p| p.split_once('/')).map_or("", |(service, _)| service);
