@@ -8,10 +8,7 @@ const ADVISED_DESCRIPTORS: u64 = 4096;
 
 /// Warns if the process may open few files; silent where the limit cannot be read.
 pub fn warn_about_descriptors() {
-    let Some(limit) = std::fs::read_to_string("/proc/self/limits").ok().as_deref().and_then(open_files)
-    else {
-        return;
-    };
+    let Some(limit) = descriptors_max() else { return };
     if limit < ADVISED_DESCRIPTORS {
         tracing::warn!(
             limit,
@@ -19,6 +16,16 @@ pub fn warn_about_descriptors() {
             "the limit of open files is low; raise it (ulimit -n, LimitNOFILE)"
         );
     }
+}
+
+/// How many files the process may have open, if that can be known.
+pub fn descriptors_max() -> Option<u64> {
+    std::fs::read_to_string("/proc/self/limits").ok().as_deref().and_then(open_files)
+}
+
+/// How many it has open.
+pub fn descriptors_used() -> Option<usize> {
+    Some(std::fs::read_dir("/proc/self/fd").ok()?.count())
 }
 
 /// The soft limit in a file of the form of `/proc/PID/limits`.

@@ -2,6 +2,7 @@
 //! Called by `main` and by tests; the caller decides through [`Shutdown`] when it ends, and holds the data directory.
 
 mod doors;
+mod monitor;
 
 use crate::api::connection::Serves;
 use crate::api::listen::{self, Connections};
@@ -138,6 +139,7 @@ async fn serve(config: &Config, shutdown: &Shutdown, workers: &Workers) -> Resul
     let clients = bind(&config.listen.client).await?;
     let metrics = bind(&config.listen.metrics).await?;
     let mut member = start(config).await?;
+    let scraped = monitor::start(config, &member.engine);
     let chores = spawn_chores(config, &member.engine, shutdown);
     let doors = Doors::new(config, &member.engine, shutdown);
     let connections = Connections::default();
@@ -160,6 +162,7 @@ async fn serve(config: &Config, shutdown: &Shutdown, workers: &Workers) -> Resul
     for chore in chores {
         chore.abort();
     }
+    drop(scraped);
     member.stop().await?;
     tracing::info!(name = %config.name, "closed etcd server");
     Ok(())

@@ -54,6 +54,13 @@ impl FeatureGates {
         self.0.get(name).copied().unwrap_or_else(default)
     }
 
+    /// Name, stage and state of every gate, and of the two that stand for a stage.
+    pub fn states(&self) -> impl Iterator<Item = (&'static str, &'static str, bool)> {
+        let stages = [("AllAlpha", "ALPHA", false), ("AllBeta", "BETA", false)];
+        let stage = |default: bool| if default { "BETA" } else { "ALPHA" };
+        stages.into_iter().chain(GATES.map(|(name, default)| (name, stage(default), self.is_open(name))))
+    }
+
     /// What etcd demands between gates.
     pub(super) fn check(&self) -> Result<(), String> {
         if self.is_open("LeaseCheckpointPersist") && !self.is_open("LeaseCheckpoint") {

@@ -17,12 +17,14 @@ pub mod gates;
 pub mod help;
 pub mod ids;
 pub mod log;
+mod monitoring;
 pub mod url;
 pub mod value;
 mod verify;
 
 pub use gates::FeatureGates;
 pub use log::Log;
+pub use monitoring::{Monitoring, Tracing};
 pub use url::{EndpointUrl, ListenUrl};
 
 use std::path::PathBuf;
@@ -53,6 +55,8 @@ pub struct Config {
     pub watch_progress_interval: Duration,
     /// When a slow operation is worth a log line.
     pub slow: Slow,
+    /// Metrics and traces.
+    pub monitoring: Monitoring,
     /// Gates of behaviour in trial.
     pub gates: FeatureGates,
     /// The server's own log.

@@ -86,6 +86,29 @@ pub struct Parts {
     pub limits: Limits,
 }
 
+/// What a monitor asks for; read without waiting for anything but short locks.
+#[derive(Clone, Copy, Debug)]
+pub struct Gauges {
+    /// Keys that exist.
+    pub keys: i64,
+    /// Current revision.
+    pub revision: i64,
+    /// Last compacted revision.
+    pub compacted: i64,
+    /// History is gone from the file up to here.
+    pub removed: i64,
+    /// Reads that hold history back.
+    pub pinned: usize,
+    /// Bytes of changes that are not in the file yet.
+    pub unflushed_bytes: u64,
+    /// Leases.
+    pub leases: usize,
+    /// Watchers.
+    pub watch: watch::Counts,
+    /// The file.
+    pub store: StoreStatus,
+}
+
 /// See the module. Cheap to clone.
 #[derive(Clone)]
 pub struct Engine(Arc<Parts>);
@@ -273,6 +296,22 @@ impl Engine {
     /// Rewrites the file without its free pages while everything goes on.
     pub async fn defragment(&self) -> Result<()> {
         Ok(self.0.flusher.defragment().await?)
+    }
+
+    /// What a monitor asks for.
+    pub fn gauges(&self) -> Gauges {
+        let Parts { store, leases, hub, .. } = &*self.0;
+        Gauges {
+            keys: store.keys(),
+            revision: store.revision(),
+            compacted: store.compacted(),
+            removed: store.removed(),
+            pinned: store.pinned(),
+            unflushed_bytes: store.unflushed_bytes(),
+            leases: leases.count(),
+            watch: hub.counts(),
+            store: self.store_status(),
+        }
     }
 
     /// Sizes of the store.

@@ -8,6 +8,7 @@ mod access;
 mod checks;
 mod health;
 mod info;
+mod metrics;
 mod peer;
 mod reply;
 
@@ -46,8 +47,11 @@ pub struct Http {
 impl Http {
     /// What clients get.
     pub fn for_clients(engine: &Engine, front: &Front, options: &Options) -> Http {
-        let mut router =
-            info::routes().merge(health::routes()).merge(checks::routes()).with_state(engine.clone());
+        let mut router = info::routes()
+            .merge(metrics::routes())
+            .merge(health::routes())
+            .merge(checks::routes())
+            .with_state(engine.clone());
         if options.gateway {
             let gateway = Gateway::new(front.clone());
             let serve = move |request: Request| gateway.clone().serve(request);
@@ -61,7 +65,8 @@ impl Http {
 
     /// What is there for monitoring.
     pub fn for_metrics(engine: &Engine) -> Http {
-        let router = health::routes().merge(checks::routes()).with_state(engine.clone());
+        let routes = metrics::routes().merge(health::routes()).merge(checks::routes());
+        let router = routes.with_state(engine.clone());
         Http { router: router.fallback(reply::not_found), access: None }
     }
 
