@@ -225,6 +225,7 @@ async fn start(config: &Config) -> Result<Running, Error> {
         heartbeat: config.raft.heartbeat_interval,
         election_timeout,
         request_timeout: REQUEST_TIMEOUT + 2 * election_timeout,
+        slow_apply: config.slow.apply,
     };
     let started = Node::start(options, Arc::clone(&applier), Arc::clone(&store), on_applied).await;
     let Started { node, failed } = started.map_err(Error::Consensus)?;
@@ -241,6 +242,7 @@ async fn start(config: &Config) -> Result<Running, Error> {
             quota,
             request_bytes_max: config.limits.request_bytes_max as usize,
             lease_ttl_min_secs: ttl_min_secs,
+            slow_read: config.slow.apply,
         },
     });
     leases.promote(election_timeout);

@@ -7,13 +7,16 @@ pub mod apply;
 pub mod auto_compact;
 pub mod command;
 pub mod consensus;
+mod describe;
 pub mod entry;
 pub mod error;
 pub mod flusher;
+mod kinds;
 pub mod leases;
 pub mod read;
 pub mod scan;
 pub mod tasks;
+pub mod timing;
 pub mod watch;
 
 pub use crate::mvcc::hash::Hash;
@@ -35,7 +38,7 @@ use parking_lot::Mutex;
 use read::RangeResult;
 use scan::Scan;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use watch::Hub;
 
 /// Longest TTL that can be granted, seconds (L-2).
@@ -64,6 +67,8 @@ pub struct Limits {
     pub request_bytes_max: usize,
     /// Lowest TTL that is granted, seconds.
     pub lease_ttl_min_secs: i64,
+    /// Reading for longer is logged.
+    pub slow_read: Duration,
 }
 
 /// What an engine is made of.
@@ -169,7 +174,10 @@ impl Engine {
         if entry.bytes().len() > self.0.limits.request_bytes_max {
             return Err(Error::TooLarge);
         }
-        Ok(self.0.consensus.propose(entry).await??)
+        timing::note(|| timing::Story::Write(entry.clone()));
+        let result = self.0.consensus.propose(entry.clone()).await;
+        timing::answered(&entry, matches!(result, Ok(Ok(_))));
+        Ok(result??)
     }
 
     /// Refuses what needs space when the quota is reached, and raises the alarm then. `cost`: bytes it may add.
@@ -209,8 +217,16 @@ impl Engine {
 
     /// Runs a transaction of reads alone at the current revision of this member.
     pub async fn read_txn(&self, txn: Txn) -> Result<TxnOutcome> {
-        let store = Arc::clone(&self.0.store);
-        blocking(move || apply::read_txn(&store, &txn)).await
+        let (store, txn) = (Arc::clone(&self.0.store), Arc::new(txn));
+        let reading = self.begin_read(timing::What::Txn(Arc::clone(&txn)));
+        let outcome = blocking(move || apply::read_txn(&store, &txn)).await;
+        reading.end(outcome.as_ref().ok().map(|outcome| (outcome.results.len() as i64, None)));
+        outcome
+    }
+
+    /// Begins to measure a read, which begins now.
+    pub fn begin_read(&self, what: timing::What) -> timing::Reading {
+        timing::Reading::begin(what, self.0.limits.slow_read)
     }
 
     /// The pair in an event's image, with its value at hand even if that was moved out. `None`: compacted meanwhile.
