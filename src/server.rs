@@ -4,10 +4,9 @@
 mod doors;
 mod monitor;
 
-use crate::api::connection::Serves;
-use crate::api::listen::{self, Connections};
+use crate::api::listen::{self, Connections, Listener, Service};
 use crate::config::url::join;
-use crate::config::{AutoCompaction, Config, ListenUrl};
+use crate::config::{AutoCompaction, Config};
 use crate::engine::apply::{Applier, LogPosition};
 use crate::engine::auto_compact::Schedule;
 use crate::engine::command::{Command, Member};
@@ -15,21 +14,19 @@ use crate::engine::consensus::Consensus;
 use crate::engine::flusher::{self, Flusher};
 use crate::engine::leases::LeaseKeeper;
 use crate::engine::watch::Hub;
-use crate::engine::{Engine, Identity, Limits, Parts, tasks};
+use crate::engine::{Engine, Identity, Limits, Parts, corruption, tasks};
 use crate::logging::FATAL;
 use crate::mvcc::Store;
 use crate::raft::{self, Node, Peer, Started};
 use crate::shutdown::Shutdown;
 use crate::storage::Env;
 use crate::version::{ETCD_VERSION, KVIST_VERSION};
-use crate::{identity, limits, mvcc};
+use crate::{identity, limits, mvcc, telemetry};
 use doors::Doors;
 use parking_lot::Mutex;
 use std::io;
-use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
-use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Handle, Runtime};
 
 /// Bytes of changes in memory that start a flush. LMDB holds every page that a flush touches in anonymous memory, and keeps
@@ -46,14 +43,12 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 /// Why the server could not start or go on.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// An address is taken, or not ours.
-    #[error("listen tcp {address}: {source}")]
-    Listen {
-        /// The address.
-        address: SocketAddr,
-        /// What the system says.
-        source: io::Error,
-    },
+    /// An address is taken, or a certificate can't be used.
+    #[error(transparent)]
+    Listen(#[from] listen::Error),
+    /// The process may have too few descriptors.
+    #[error(transparent)]
+    Limits(#[from] limits::TooFewDescriptors),
     /// The asynchronous runtime has no threads.
     #[error("cannot start the runtime: {0}")]
     Runtime(#[source] io::Error),
@@ -66,6 +61,9 @@ pub enum Error {
     /// The data directory can't be used.
     #[error("cannot use the data directory: {0}")]
     DataDir(#[from] io::Error),
+    /// There is no way to send traces.
+    #[error("cannot start distributed tracing: {0}")]
+    Tracing(String),
     /// Consensus failed while running.
     #[error("consensus failed: {0}")]
     Failed(String),
@@ -134,17 +132,20 @@ async fn serve(config: &Config, shutdown: &Shutdown, workers: &Workers) -> Resul
         "listen-client-urls" = %join(&config.listen.client),
         "starting an etcd server"
     );
-    limits::warn_about_descriptors();
-    let peers = bind(&config.listen.peer).await?;
-    let clients = bind(&config.listen.client).await?;
-    let metrics = bind(&config.listen.metrics).await?;
+    let listeners = listen::bind(&config.listen, &config.data_dir, limits::clients_max()?)?;
+    let traces =
+        config.monitoring.tracing.as_ref().map(telemetry::start).transpose().map_err(Error::Tracing)?;
+    let is_new = !identity::is_known(&config.member_dir());
     let mut member = start(config).await?;
     let scraped = monitor::start(config, &member.engine);
+    if !is_new && config.gates.is_open("InitialCorruptCheck") {
+        corruption::initial_check(&member.engine).await?;
+    }
     let chores = spawn_chores(config, &member.engine, shutdown);
     let doors = Doors::new(config, &member.engine, shutdown);
     let connections = Connections::default();
-    for (serves, listeners) in [(Serves::Peer, peers), (Serves::Metrics, metrics), (Serves::All, clients)] {
-        open(serves, listeners, (config, &doors), (workers, &connections), shutdown);
+    for listener in listeners {
+        open(listener, (config, &doors), (workers, &connections), shutdown);
     }
     notify_service_manager();
     let result = tokio::select! {
@@ -164,6 +165,10 @@ async fn serve(config: &Config, shutdown: &Shutdown, workers: &Workers) -> Resul
     }
     drop(scraped);
     member.stop().await?;
+    if let Some(traces) = traces {
+        // Who does not wait loses the last spans only.
+        let _ = tokio::task::spawn_blocking(|| traces.stop()).await;
+    }
     tracing::info!(name = %config.name, "closed etcd server");
     Ok(())
 }
@@ -286,10 +291,13 @@ fn start_flusher(
 
 /// Makes this member's name and URLs known, if they are not.
 async fn publish(config: &Config, engine: &Engine) -> Result<(), Error> {
+    let id = engine.identity().member;
+    let known = engine.members().into_iter().find(|member| member.id == id);
     let member = Member {
-        id: engine.identity().member,
+        id,
         name: config.name.clone(),
-        peer_urls: texts(&config.cluster.advertise_peer),
+        // Once known, they change by MemberUpdate alone (C-7).
+        peer_urls: known.map_or_else(|| texts(&config.cluster.advertise_peer), |known| known.peer_urls),
         client_urls: texts(&config.cluster.advertise_client),
         is_learner: false,
     };
@@ -316,12 +324,17 @@ fn spawn_chores(config: &Config, engine: &Engine, shutdown: &Shutdown) -> Vec<to
     let mut chores = vec![
         tokio::spawn(tasks::until(stop(), tasks::expire_leases(engine.clone()))),
         tokio::spawn(tasks::until(stop(), tasks::checkpoint_leases(engine.clone()))),
+        tokio::spawn(tasks::until(stop(), tasks::follow_version(engine.clone()))),
     ];
     let (hub, stopped) = (engine.hub().clone(), stop());
     chores.push(tokio::spawn(async move {
         stopped.await;
         hub.end_streams();
     }));
+    if let Some(interval) = config.corrupt_check_interval {
+        let checks = corruption::check_now_and_then(engine.clone(), interval);
+        chores.push(tokio::spawn(tasks::until(stop(), checks)));
+    }
     let schedule = config.compaction.auto.map(|auto| match auto {
         AutoCompaction::Periodic(period) => Schedule::periodic(period),
         AutoCompaction::Revision(kept) => Schedule::revision(kept),
@@ -332,34 +345,20 @@ fn spawn_chores(config: &Config, engine: &Engine, shutdown: &Shutdown) -> Vec<to
     chores
 }
 
-/// Begins to accept on `listeners`.
+/// Begins to accept on `listener`.
 fn open(
-    serves: Serves,
-    listeners: Listeners,
+    listener: Listener,
     (config, doors): (&Config, &Doors),
     (workers, connections): (&Workers, &Connections),
     shutdown: &Shutdown,
 ) {
-    for (listener, address) in listeners {
-        let accepting = listen::accept(
-            listener,
-            serves,
-            doors.behind(serves),
-            doors::connection_options(config),
-            workers.handles.clone(),
-            connections.clone(),
-            shutdown.clone(),
-        );
-        tokio::spawn(accepting);
-        match serves {
-            Serves::All | Serves::GrpcOnly | Serves::HttpOnly => {
-                tracing::info!("ready to serve client requests");
-                tracing::info!(%address, "serving client traffic insecurely; this is strongly discouraged!");
-            }
-            Serves::Peer => tracing::info!(%address, "serving peer traffic"),
-            Serves::Metrics => tracing::info!(%address, "serving metrics"),
-        }
-    }
+    let service = Service {
+        door: doors.behind(listener.serves()),
+        options: doors::connection_options(config),
+        shutdown: shutdown.clone(),
+    };
+    listener.announce();
+    tokio::spawn(listen::accept(listener, service, workers.handles.clone(), connections.clone()));
 }
 
 /// Tells systemd that the service is up; without it nobody listens, which is no error.
@@ -367,19 +366,4 @@ fn notify_service_manager() {
     if let Err(error) = sd_notify::notify(false, &[sd_notify::NotifyState::Ready]) {
         tracing::warn!(%error, "failed to notify the service manager of readiness");
     }
-}
-
-/// Bound sockets, and where.
-type Listeners = Vec<(TcpListener, SocketAddr)>;
-
-async fn bind(urls: &[ListenUrl]) -> Result<Listeners, Error> {
-    let mut listeners = Vec::with_capacity(urls.len());
-    for url in urls {
-        let address = url.socket_addr();
-        let failed = |source| Error::Listen { address, source };
-        let listener = TcpListener::bind(address).await.map_err(failed)?;
-        let bound = listener.local_addr().map_err(failed)?;
-        listeners.push((listener, bound));
-    }
-    Ok(listeners)
 }

@@ -2,7 +2,9 @@
 //! its flag, so that defaults stand in one place, the flag table. Written by the table, read by `verify`.
 
 use super::url::EndpointUrl;
-use super::{Compaction, FeatureGates, Keepalive, Limits, Raft, Slow, Storage, monitoring};
+use super::{
+    Compaction, FeatureGates, Keepalive, Limits, Raft, Slow, SocketOptions, Storage, Tls, monitoring,
+};
 use std::time::Duration;
 
 /// See the file's head; a field has the name of its flag where `Config` has none for it.
@@ -12,6 +14,7 @@ pub struct Draft {
     pub data_dir: String,
     pub wal_dir: String,
     pub listen_client_urls: Vec<EndpointUrl>,
+    pub listen_client_http_urls: Vec<EndpointUrl>,
     pub listen_peer_urls: Vec<EndpointUrl>,
     pub listen_metrics_urls: Vec<EndpointUrl>,
     pub advertise_client_urls: Vec<EndpointUrl>,
@@ -22,8 +25,13 @@ pub struct Draft {
     pub strict_reconfig_check: bool,
     pub streams_max: u32,
     pub keepalive: Keepalive,
+    pub sockets: SocketOptions,
+    pub tls: Tls,
+    pub tls_min_version: String,
+    pub tls_max_version: String,
+    pub cipher_suites: String,
     pub json_gateway: bool,
-    pub cors: String,
+    pub cors: Vec<String>,
     pub host_whitelist: String,
     pub pprof: bool,
     pub raft: Raft,
@@ -34,6 +42,7 @@ pub struct Draft {
     pub auto_compaction_retention: String,
     pub limits: Limits,
     pub watch_progress_interval: Duration,
+    pub corrupt_check_interval: Duration,
     pub slow: Slow,
     pub monitoring: monitoring::Draft,
     pub gates: FeatureGates,

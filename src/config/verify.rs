@@ -6,11 +6,13 @@
 use super::args::Settings;
 use super::draft::Draft;
 use super::flags::{Effect, Flag};
-use super::url::{EndpointUrl, ListenUrl, join, same_addresses};
-use super::{AutoCompaction, Cluster, Compaction, Config, Error, Listen, Log, Note, Raft, Storage, value};
+use super::url::{EndpointUrl, ListenUrl, Place, join, same_addresses};
+use super::{AutoCompaction, Cluster, Compaction, Config, Error, Log, Note, Raft, Storage, value};
 use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 use std::path::PathBuf;
 use std::time::Duration;
+
+mod listen;
 
 const QUOTA_DEFAULT_BYTES: u64 = 2 << 30;
 const QUOTA_ADVISED_BYTES: i64 = 8 << 30;
@@ -55,7 +57,7 @@ impl Settings {
         }
         let log = Log::parse(&self.draft.log_level, &self.draft.log_format, &self.draft.log_outputs)
             .map_err(Error::Invalid)?;
-        let listen = listen(&self.draft)?;
+        let listen = listen::listen(&self.draft, notes)?;
         let cluster = self.cluster()?;
         let Draft { name, data_dir, wal_dir, raft, slow, gates, .. } = self.draft;
         if name.is_empty() {
@@ -63,7 +65,7 @@ impl Settings {
         }
         check_raft(&raft)?;
         gates.check().map_err(Error::Invalid)?;
-        if !gates_are_default(&gates) {
+        if gates.any_without_effect() {
             notes.push(Note::WithoutEffect("feature-gates"));
         }
         let compaction = Compaction {
@@ -95,6 +97,7 @@ impl Settings {
             storage: storage(self.draft.storage, self.draft.quota_backend_bytes),
             compaction,
             limits,
+            corrupt_check_interval: Some(self.draft.corrupt_check_interval).filter(|time| !time.is_zero()),
             watch_progress_interval: or_default(self.draft.watch_progress_interval, Duration::from_secs(600))
                 .max(WATCH_PROGRESS_MIN),
             slow,
@@ -172,36 +175,6 @@ impl Config {
 
 fn or_default<T: Default + PartialEq>(value: T, default: T) -> T {
     if value == T::default() { default } else { value }
-}
-
-fn gates_are_default(gates: &super::FeatureGates) -> bool {
-    *gates == super::FeatureGates::default()
-}
-
-fn listen(draft: &Draft) -> Result<Listen> {
-    let urls = |urls: &[EndpointUrl]| -> Result<Vec<ListenUrl>> {
-        urls.iter().cloned().map(|url| ListenUrl::new(url).map_err(Error::Invalid)).collect()
-    };
-    let listen = Listen {
-        peer: urls(&draft.listen_peer_urls)?,
-        client: urls(&draft.listen_client_urls)?,
-        metrics: urls(&draft.listen_metrics_urls)?,
-        streams_max: draft.streams_max,
-        keepalive: draft.keepalive.clone(),
-        json_gateway: draft.json_gateway,
-        origins: words(&draft.cors),
-        hosts: words(&draft.host_whitelist),
-        pprof: draft.pprof,
-    };
-    if listen.client.is_empty() || listen.peer.is_empty() {
-        return invalid("--listen-client-urls and --listen-peer-urls must not be empty");
-    }
-    Ok(listen)
-}
-
-/// The parts between commas. None at all are like `*`.
-fn words(text: &str) -> Vec<String> {
-    text.split(',').map(str::trim).filter(|word| !word.is_empty()).map(str::to_owned).collect()
 }
 
 fn check_raft(raft: &Raft) -> Result<()> {
@@ -286,7 +259,7 @@ fn initial_cluster(text: &str) -> Result<Vec<(String, Vec<EndpointUrl>)>> {
 /// Nobody can connect to 0.0.0.0 from elsewhere: the advertised host becomes the one of the default route.
 fn replace_wildcard(listen: &[EndpointUrl], advertise: &mut Vec<EndpointUrl>) {
     let Some(first) = listen.first().and_then(|url| ListenUrl::new(url.clone()).ok()) else { return };
-    if first.socket_addr().ip() != IpAddr::V4(Ipv4Addr::UNSPECIFIED) {
+    if !matches!(first.place(), Place::Tcp(address) if address.ip() == Ipv4Addr::UNSPECIFIED) {
         return;
     }
     if let Some(url) = default_route_host().and_then(|host| listen[0].with_host(host)) {

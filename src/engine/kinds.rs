@@ -16,6 +16,8 @@ pub enum Kind {
     Compaction,
     Alarm,
     ClusterMemberAttrSet,
+    ClusterVersionSet,
+    DowngradeInfoSet,
     Range,
     ReadonlyTxn,
 }
@@ -35,6 +37,8 @@ impl Kind {
             Command::Compact { .. } => Kind::Compaction,
             Command::Alarm { .. } => Kind::Alarm,
             Command::PublishMember(_) => Kind::ClusterMemberAttrSet,
+            Command::SetClusterVersion(_) => Kind::ClusterVersionSet,
+            Command::Downgrade { .. } => Kind::DowngradeInfoSet,
         }
     }
 

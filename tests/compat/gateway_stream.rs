@@ -24,31 +24,52 @@ fn pair(key: &str, value: &str) -> (String, String) {
     (key.to_owned(), value.to_owned())
 }
 
+/// What Patroni does: the body ends, the answers go on. Each event comes when it happens.
 #[test]
 fn h_9_h_10_watch() {
     let server = Server::start();
     let mut watch = Stream::open(&server, "watch");
     watch.send(CREATE);
+    watch.send("\n{\"create_request\":{\"key\":\"Ym");
+    watch.send("Fy\"}} {\"cancel_request\":{\"watch_id\":\"1\"}} bogus");
+    watch.finish();
     assert_eq!(watch.result()["created"], true);
+    let created = watch.result();
+    assert_eq!((&created["created"], &created["watch_id"]), (&json!(true), &json!("1")));
+    let canceled = watch.result();
+    assert_eq!((&canceled["canceled"], &canceled["watch_id"]), (&json!(true), &json!("1")));
     for value in ["MQ==", "Mg=="] {
         call(&server, "kv/put", &json!({"key": "Zm9v", "value": value}).to_string());
-        // Each event comes when it happens, though the connection stays open.
         let result = watch.result();
         assert_eq!(events(&result), [pair("Zm9v", value)]);
         assert_eq!(result["events"][0].get("type"), None, "PUT is zero");
     }
-    // Further requests come in pieces, several in one, with a progress request between them.
-    watch.send("\n{\"create_request\":{\"key\":\"Ym");
-    watch.send("Fy\"}} {\"progress_request\":{}}{\"cancel_request\":{\"watch_id\":\"0\"}}");
-    let created = watch.result();
-    assert_eq!((&created["created"], &created["watch_id"]), (&json!(true), &json!("1")));
-    let rest = [watch.result(), watch.result()];
-    assert!(rest.iter().any(|result| result["canceled"] == true), "{rest:?}");
-    assert!(rest.iter().any(|result| result["watch_id"] == "-1"), "{rest:?}");
-    call(&server, "kv/put", r#"{"key":"YmFy"}"#);
-    call(&server, "kv/deleterange", r#"{"key":"YmFy"}"#);
-    assert_eq!(events(&watch.result()), [pair("YmFy", "")]);
+    call(&server, "kv/deleterange", r#"{"key":"Zm9v"}"#);
     assert_eq!(watch.result()["events"][0]["type"], "DELETE");
+}
+
+/// Answers come while the request's body is open.
+#[test]
+fn h_10_both_ways_at_once() {
+    if is_foreign_server() {
+        return; // Go's server of HTTP/1 reads all of the body before it sends an answer.
+    }
+    let server = Server::start();
+    let mut watch = Stream::open(&server, "watch");
+    for key in ["Zm9v", "YmFy"] {
+        watch.send(&json!({"create_request": {"key": key}}).to_string());
+        assert_eq!(watch.result()["created"], true);
+        call(&server, "kv/put", &json!({ "key": key }).to_string());
+        assert_eq!(events(&watch.result()), [pair(key, "")]);
+    }
+    call(&server, "lease/grant", r#"{"TTL":600,"ID":7}"#);
+    let mut stream = Stream::open(&server, "lease/keepalive");
+    for _ in 0..3 {
+        stream.send(r#"{"ID":7}"#);
+        assert_eq!(stream.result()["TTL"], "600");
+    }
+    stream.finish();
+    assert_eq!(stream.line(), None);
 }
 
 #[test]
@@ -61,18 +82,6 @@ fn h_12_a_time_limit_ends_the_stream() {
     assert_eq!(lines[1..], [json!({"error": {"code": 4, "message": "context deadline exceeded"}})]);
 }
 
-/// What Patroni does: the body ends, the answers go on.
-#[test]
-fn h_10_watch_after_the_end_of_the_body() {
-    let server = Server::start();
-    let mut watch = Stream::open(&server, "watch");
-    watch.send(CREATE);
-    watch.finish();
-    assert_eq!(watch.result()["created"], true);
-    call(&server, "kv/put", r#"{"key":"Zm9v","value":"MQ=="}"#);
-    assert_eq!(events(&watch.result()), [pair("Zm9v", "MQ==")]);
-}
-
 #[test]
 fn h_9_a_watch_below_the_compacted_revision() {
     let server = Server::start();
@@ -81,6 +90,7 @@ fn h_9_a_watch_below_the_compacted_revision() {
     call(&server, "kv/compaction", r#"{"revision":3}"#);
     let mut watch = Stream::open(&server, "watch");
     watch.send(CREATE);
+    watch.finish();
     assert_eq!(watch.result()["created"], true);
     let result = watch.result();
     assert_eq!((&result["canceled"], &result["compact_revision"]), (&json!(true), &json!("3")));
@@ -91,11 +101,11 @@ fn h_9_a_stopping_server_ends_the_stream() {
     let mut server = Server::start();
     let mut watch = Stream::open(&server, "watch");
     watch.send(CREATE);
+    watch.finish();
     assert_eq!(watch.result()["created"], true);
     let _ = server.terminate();
     if let Some(last) = watch.line() {
         assert!(last["error"]["code"].is_u64() && last["error"]["message"].is_string(), "{last}");
-        watch.finish(); // for curl to end
         assert_eq!(watch.line(), None);
     }
 }
@@ -123,13 +133,6 @@ fn h_9_h_10_keep_alive() {
             "{body}"
         );
     }
-    let mut stream = Stream::open(&server, "lease/keepalive");
-    for _ in 0..3 {
-        stream.send(r#"{"ID":7}"#);
-        assert_eq!(stream.result()["TTL"], "600");
-    }
-    stream.finish();
-    assert_eq!(stream.line(), None);
 }
 
 /// A client that goes away takes its watchers with it.
@@ -146,7 +149,7 @@ fn h_10_watchers_end_with_their_client() {
     let mut streams: Vec<Stream> = (0..20).map(|_| Stream::open(&server, "watch")).collect();
     for (n, stream) in streams.iter_mut().enumerate() {
         stream.send(CREATE);
-        if n % 2 == 0 {
+        if n % 2 == 0 || is_foreign_server() {
             stream.finish();
         }
         assert_eq!(stream.result()["created"], true);

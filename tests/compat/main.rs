@@ -3,10 +3,13 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod auto_compact;
 mod client;
 mod cluster;
 mod compact;
+mod election;
 mod etcdctl;
+mod etcdctl_cluster;
 mod etcdctl_watch;
 mod gateway;
 mod gateway_stream;
@@ -23,12 +26,16 @@ mod lease;
 mod lease_expiry;
 mod limits;
 mod limits_keys;
+mod listeners;
+mod lock;
 mod maintenance;
 mod quota;
 mod range_stream;
 mod robustness;
 mod robustness_grpc;
 mod rpc;
+mod tls;
+mod tls_peer;
 mod txn;
 mod txn_compare;
 mod txn_shape;

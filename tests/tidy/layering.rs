@@ -11,7 +11,19 @@ const ALLOWED: &[(&str, &[&str])] = &[
     // Adapters see the engine, and of what lies below only the error and result of a read.
     (
         "api",
-        &["config", "engine", "metrics", "mvcc::Error", "mvcc::Result", "pb", "shutdown", "types", "version"],
+        &[
+            "config",
+            "engine",
+            "metrics",
+            "mvcc::Error",
+            "mvcc::Result",
+            "pb",
+            "shutdown",
+            "telemetry",
+            "tls",
+            "types",
+            "version",
+        ],
     ),
     ("raft", &["engine", "metrics", "mvcc::Error", "mvcc::Result", "mvcc::Store", "types"]),
     (
@@ -30,6 +42,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("mvcc", &["metrics", "storage", "types"]),
     ("lease", &["metrics", "storage", "types"]),
     ("storage", &["metrics", "types"]),
+    ("tls", &["config"]),
     ("config", &["types", "version"]),
     ("datadir", &["config"]),
     ("identity", &["engine::Identity", "types"]),
@@ -38,6 +51,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("metrics", &[]),
     ("pb", &[]),
     ("shutdown", &[]),
+    ("telemetry", &["config"]),
     ("types", &[]),
     ("version", &[]),
 ];
@@ -48,8 +62,14 @@ const CONFINED: &[(&str, &[&str])] = &[
     ("openraft", &["raft"]),
     ("tonic", &["api", "pb"]),
     ("tonic_prost", &["api", "pb"]),
+    ("rustls", &["tls"]),
+    ("tokio_rustls", &["tls"]),
     ("hyper", &["api"]),
     ("hyper_util", &["api"]),
+    ("opentelemetry", &["telemetry"]),
+    ("opentelemetry_otlp", &["telemetry"]),
+    ("opentelemetry_sdk", &["telemetry"]),
+    ("prometheus", &["metrics"]),
 ];
 
 /// A path such as `engine::watch::Hub`, taken from the code, and the line where it begins.

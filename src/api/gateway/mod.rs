@@ -17,7 +17,7 @@ use http::header::{AUTHORIZATION, CONTENT_TYPE, TE, WWW_AUTHENTICATE};
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full, Limited};
-use lines::Messages;
+use lines::{Client, Messages};
 use objects::Objects;
 use prost_reflect::MessageDescriptor;
 use routes::{Route, Routes};
@@ -77,9 +77,9 @@ impl Gateway {
         headers: &HeaderMap,
         body: Incoming,
     ) -> Result<Response<Body>, Status> {
-        let deadline = deadline(headers)?;
+        let client = Client { deadline: deadline(headers)?, gone: Arc::default() };
         let body = if route.takes_stream {
-            Body::new(Objects::new(body, route.input.clone(), self.text_bytes_max))
+            Body::new(Objects::new(body, route.input.clone(), self.text_bytes_max, Arc::clone(&client.gone)))
         } else {
             let (text, input) = (self.collect(body).await?, route.input.clone());
             let frame = offload(text.len(), move || json::to_frame(&input, &text));
@@ -90,11 +90,11 @@ impl Gateway {
         *request.uri_mut() = route.uri.clone();
         *request.version_mut() = http::Version::HTTP_2;
         *request.headers_mut() = metadata(headers);
-        let response = match lines::before(deadline, self.front.clone().call(request)).await? {
+        let response = match client.waits_for(self.front.clone().call(request)).await? {
             Ok(response) => response,
             Err(never) => match never {},
         };
-        let messages = Messages::new(response, deadline);
+        let messages = Messages::new(response, client);
         if route.answers_stream {
             Ok(lines::answer(messages, route.output.clone()).await)
         } else {

@@ -5,15 +5,17 @@
 
 use super::Reply;
 use super::framing::Framing;
+use crate::engine::timing::{self, Story};
 use crate::metrics::clients;
 use crate::metrics::grpc::Method;
+use crate::telemetry::Span;
 use bytes::Bytes;
 use http::{HeaderMap, Response};
 use http_body::{Frame, SizeHint};
 use std::convert::Infallible;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 use tonic::body::Body;
 use tonic::{Code, Status};
 
@@ -23,11 +25,16 @@ pub struct Call {
     started: Instant,
     timeout: Option<Duration>,
     code: Option<Code>,
+    sent_bytes: usize,
+    /// Answering for longer is logged.
+    slow: Duration,
+    story: Option<Story>,
+    span: Option<Span>,
 }
 
 impl Call {
     /// Begins a call with these metadata.
-    pub fn begin(method: &'static Method, headers: &HeaderMap) -> Call {
+    pub fn begin(method: &'static Method, headers: &HeaderMap, slow: Duration) -> Call {
         method.started();
         // One that is not readable is refused later.
         match headers.get("client-api-version").map(|value| std::str::from_utf8(value.as_bytes())) {
@@ -36,7 +43,24 @@ impl Call {
             Some(Err(_)) => {}
         }
         let timeout = headers.get("grpc-timeout").and_then(|value| timeout(value.as_bytes()));
-        Call { method, started: Instant::now(), timeout, code: None }
+        let span = Span::begin(method.name(), headers);
+        Call { method, started: Instant::now(), timeout, code: None, sent_bytes: 0, slow, story: None, span }
+    }
+
+    /// The line about a call that took long (G-10).
+    fn warn(&self, elapsed: Duration, code: Code) {
+        let (content, phases) = self.story.as_ref().map(Story::tell).unwrap_or_default();
+        let begin = SystemTime::now() - elapsed;
+        tracing::warn!(
+            "start time" = %humantime::format_rfc3339_micros(begin),
+            "time spent" = ?elapsed,
+            "response type" = format!("/{}", self.method.name()),
+            "response size" = self.sent_bytes,
+            "request content" = content,
+            code = canonical(code),
+            phases,
+            "request stats"
+        );
     }
 
     /// How a call ended of which the status never went out.
@@ -53,7 +77,49 @@ impl Drop for Call {
         let elapsed = self.started.elapsed();
         let code = self.code.unwrap_or_else(|| self.code_without_status(elapsed));
         self.method.handled(code as usize, elapsed.as_secs_f64());
+        if let Some(span) = self.span.take() {
+            span.end(canonical(code), is_fault(code));
+        }
+        if elapsed > self.slow && self.method.is_unary() {
+            self.warn(elapsed, code);
+        }
     }
+}
+
+/// The name of a status code in traces.
+fn canonical(code: Code) -> &'static str {
+    match code {
+        Code::Ok => "OK",
+        Code::Cancelled => "CANCELLED",
+        Code::Unknown => "UNKNOWN",
+        Code::InvalidArgument => "INVALID_ARGUMENT",
+        Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
+        Code::NotFound => "NOT_FOUND",
+        Code::AlreadyExists => "ALREADY_EXISTS",
+        Code::PermissionDenied => "PERMISSION_DENIED",
+        Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
+        Code::FailedPrecondition => "FAILED_PRECONDITION",
+        Code::Aborted => "ABORTED",
+        Code::OutOfRange => "OUT_OF_RANGE",
+        Code::Unimplemented => "UNIMPLEMENTED",
+        Code::Internal => "INTERNAL",
+        Code::Unavailable => "UNAVAILABLE",
+        Code::DataLoss => "DATA_LOSS",
+        Code::Unauthenticated => "UNAUTHENTICATED",
+    }
+}
+
+/// Whether a call that ended so failed by the server, and not by what the client asked.
+fn is_fault(code: Code) -> bool {
+    matches!(
+        code,
+        Code::Unknown
+            | Code::DeadlineExceeded
+            | Code::Unimplemented
+            | Code::Internal
+            | Code::Unavailable
+            | Code::DataLoss
+    )
 }
 
 /// The time of a `grpc-timeout` header: up to eight digits and a unit.
@@ -91,7 +157,11 @@ impl Future for Metered {
     type Output = Result<Response<Body>, Infallible>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let response = ready!(self.reply.as_mut().poll(context))?;
+        let (polled, story) = timing::listen(|| self.reply.as_mut().poll(context));
+        if let (Some(call), Some(story)) = (&mut self.call, story) {
+            call.story = Some(story);
+        }
+        let response = ready!(polled)?;
         let call = self.call.take();
         Poll::Ready(Ok(match call {
             Some(mut call) => {
@@ -123,9 +193,10 @@ impl http_body::Body for Counted {
         match &frame {
             Some(Ok(frame)) => {
                 if let Some(data) = frame.data_ref() {
-                    let method = this.call.method;
+                    let call = &mut this.call;
                     let count = |len| {
-                        method.sent(len);
+                        call.method.sent(len);
+                        call.sent_bytes += len;
                         Ok::<(), Infallible>(())
                     };
                     let Ok(()) = this.framing.follow(data, count);
