@@ -1,12 +1,15 @@
-//! The process: command line, log, data directory, server, exit code. 0 is a stop that was asked for, 1 a start or
-//! run that failed (the log says why), 2 a command line that cannot be read (standard error says why).
+//! The process: a subcommand, which `cli` carries out, or a server: command line, log, data directory, server, exit
+//! code. 0 is a stop that was asked for, 1 a start or run that failed (the log says why), 2 a command line that cannot
+//! be read (standard error says why).
 
+use kvist::cli;
 use kvist::config::args::{self, Command, Settings, UsageError};
 use kvist::config::{self, Config, Log, help};
 use kvist::datadir::DataDir;
 use kvist::logging::{self, FATAL};
 use kvist::server;
 use kvist::shutdown::Shutdown;
+use std::ffi::OsString;
 use std::io::Write;
 use std::process::ExitCode;
 
@@ -16,12 +19,16 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 fn main() -> ExitCode {
     // Huge pages would round every small arena up to megabytes of anonymous memory. An old kernel may refuse.
     let _ = nix::sys::prctl::set_thp_disable(true);
-    match args::parse(std::env::args_os().skip(1)) {
-        Ok(Command::Help) => print(&help::help()),
+    let words: Vec<OsString> = std::env::args_os().skip(1).collect();
+    if words.first().is_some_and(|word| cli::is_subcommand(word)) {
+        return cli::run(words);
+    }
+    match args::parse(words) {
+        Ok(Command::Help) => print(&help::help(&cli::summary())),
         Ok(Command::Version) => print(&help::version()),
         Ok(Command::Serve(settings)) => serve(*settings),
         Err(UsageError(message)) => {
-            let _ = write!(std::io::stderr(), "{message}\n{}", help::usage());
+            let _ = write!(std::io::stderr(), "{message}\n{}", help::usage(&cli::summary()));
             ExitCode::from(2)
         }
     }
@@ -47,13 +54,8 @@ fn serve(settings: Settings) -> ExitCode {
 }
 
 /// The checked configuration, with the log running; `None` after the reason was logged.
-fn configure(mut settings: Settings) -> Option<Config> {
-    let (mut notes, environment) = settings.add_environment(std::env::vars_os());
-    let config = environment.and_then(|()| {
-        let (more, config) = settings.verify();
-        notes.extend(more);
-        config
-    });
+fn configure(settings: Settings) -> Option<Config> {
+    let (notes, config) = settings.configure(std::env::vars_os());
     let log = config.as_ref().map_or_else(|_| Log::default(), |config| config.log.clone());
     if let Err(error) = logging::init(&log) {
         let _ = writeln!(std::io::stderr(), "cannot start the log: {error}");

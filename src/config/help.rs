@@ -15,6 +15,7 @@ Usage:
 
   kvist -h | --help
     Show all flags.
+
 ";
 
 /// Answer to `--version`. Tools read the first line as etcd's.
@@ -26,15 +27,15 @@ pub fn version() -> String {
     )
 }
 
-/// What follows a message about a command line that cannot be read.
-pub fn usage() -> &'static str {
-    USAGE
+/// What follows a message about a command line that cannot be read. `subcommands` describes what else there is.
+pub fn usage(subcommands: &str) -> String {
+    format!("{USAGE}{subcommands}")
 }
 
 /// Answer to `--help`.
-pub fn help() -> String {
-    let mut text = USAGE.to_owned();
-    text.push_str("\nEvery flag can be set by a variable too: --data-dir is ETCD_DATA_DIR.\n");
+pub fn help(subcommands: &str) -> String {
+    let mut text = usage(subcommands);
+    text.push_str("Every flag can be set by a variable too: --data-dir is ETCD_DATA_DIR.\n");
     for group in FLAGS {
         let _ = write!(text, "\n{}:\n", group.title);
         for flag in group.flags {
@@ -68,7 +69,7 @@ mod tests {
 
     #[test]
     fn every_flag_is_in_the_help() {
-        let help = help();
+        let help = help("");
         for flag in Flag::all() {
             assert!(help.contains(&format!("\n  --{} '", flag.name)), "{}", flag.name);
         }

@@ -16,6 +16,7 @@ pub mod flags;
 pub mod gates;
 pub mod help;
 pub mod ids;
+mod load;
 pub mod log;
 pub mod url;
 pub mod value;
@@ -25,6 +26,7 @@ pub use gates::FeatureGates;
 pub use log::Log;
 pub use url::{EndpointUrl, ListenUrl};
 
+use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -257,6 +259,11 @@ pub enum Note {
 }
 
 impl Note {
+    /// Whether the operator may want to change something.
+    pub fn is_warning(&self) -> bool {
+        !matches!(self, Note::EnvironmentUsed(_))
+    }
+
     /// Writes the note to the log.
     pub fn log(&self) {
         match self {
@@ -271,6 +278,20 @@ impl Note {
             }
             Note::WithoutEffect(flag) => tracing::warn!(flag = *flag, "accepted without effect"),
             Note::Unwise { flag, why } => tracing::warn!(flag = *flag, reason = *why, "unwise value"),
+        }
+    }
+}
+
+impl fmt::Display for Note {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Note::EnvironmentUsed(name) => write!(f, "{name} is used"),
+            Note::EnvironmentUnknown(name) => write!(f, "{name} belongs to no flag"),
+            Note::EnvironmentSpecial(name) => {
+                write!(f, "{name} is ignored: only the command line may set it")
+            }
+            Note::WithoutEffect(flag) => write!(f, "{flag} is accepted without effect"),
+            Note::Unwise { flag, why } => write!(f, "{flag}: {why}"),
         }
     }
 }
