@@ -2,7 +2,7 @@
 //! its flag, so that defaults stand in one place, the flag table. Written by the table, read by `verify`.
 
 use super::url::EndpointUrl;
-use super::{Compaction, FeatureGates, Keepalive, Limits, Raft, Slow, Storage};
+use super::{Compaction, FeatureGates, Keepalive, Limits, Raft, Slow, Storage, log};
 use std::time::Duration;
 
 /// See the file's head; a field has the name of its flag where `Config` has none for it.
@@ -34,10 +34,12 @@ pub struct Draft {
     pub watch_progress_interval: Duration,
     pub slow: Slow,
     pub gates: FeatureGates,
-    pub logger: String,
-    pub log_level: String,
-    pub log_format: String,
-    pub log_outputs: String,
+    pub log: log::Draft,
+    pub discovery_fallback: String,
+    pub compact_hash_check_time: Duration,
+    pub defrag_threshold_mib: u64,
+    pub memory_lock: bool,
     pub shutdown_grace_period: Duration,
+    pub config_file: String,
     pub print_version: bool,
 }

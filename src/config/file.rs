@@ -1,0 +1,449 @@
+//! The configuration file (F-4): YAML with etcd's keys. Most keys are names of flags, so that the flag table decides
+//! what they take; the rest are maps whose keys stand for flags with longer names, in the tables below. What is in the
+//! file is turned into the text that the flag would have had on the command line, so that a value has one reader.
+//!
+//! Types are as strict as in etcd: a number is no string, lists are lists, and a duration is an integer of nanoseconds.
+//! Unknown keys are ignored, with a note. An error names key, line and column. Pure, but for [`Settings::from_file`].
+//! Any text is read or refused, with bounds on its length, depth and aliases.
+
+use super::alias::Target;
+use super::args::{Origin, Settings};
+use super::flags::{Effect, Flag, Shape};
+use super::{Error, Note};
+use serde::de::{self, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
+use std::fmt;
+use std::path::Path;
+
+/// Bytes that a file may have.
+const FILE_BYTES_MAX: u64 = 1 << 20;
+
+/// A map in the file whose keys stand for flags.
+struct Section {
+    name: &'static str,
+    /// Key and flag. Without a flag, the key must not ask for anything.
+    keys: &'static [(&'static str, Option<&'static str>)],
+    maps: &'static [Section],
+}
+
+const TOP: Section = Section {
+    name: "",
+    keys: &[],
+    maps: &[
+        Section {
+            name: "client-transport-security",
+            keys: &[
+                ("cert-file", Some("cert-file")),
+                ("key-file", Some("key-file")),
+                ("client-cert-file", Some("client-cert-file")),
+                ("client-key-file", Some("client-key-file")),
+                ("client-cert-auth", Some("client-cert-auth")),
+                ("trusted-ca-file", Some("trusted-ca-file")),
+                ("auto-tls", Some("auto-tls")),
+                ("allowed-cn", None),
+                ("allowed-hostname", Some("client-cert-allowed-hostname")),
+                ("skip-client-san-verification", None),
+            ],
+            maps: &[],
+        },
+        Section {
+            name: "peer-transport-security",
+            keys: &[
+                ("cert-file", Some("peer-cert-file")),
+                ("key-file", Some("peer-key-file")),
+                ("client-cert-file", Some("peer-client-cert-file")),
+                ("client-key-file", Some("peer-client-key-file")),
+                ("client-cert-auth", Some("peer-client-cert-auth")),
+                ("trusted-ca-file", Some("peer-trusted-ca-file")),
+                ("auto-tls", Some("peer-auto-tls")),
+                ("allowed-cn", Some("peer-cert-allowed-cn")),
+                ("allowed-hostname", Some("peer-cert-allowed-hostname")),
+                ("skip-client-san-verification", Some("peer-skip-client-san-verification")),
+            ],
+            maps: &[],
+        },
+        Section {
+            name: "socket-options",
+            keys: &[
+                ("reuse-port", Some("socket-reuse-port")),
+                ("reuse-address", Some("socket-reuse-address")),
+            ],
+            maps: &[],
+        },
+        Section {
+            name: "discovery-config",
+            keys: &[("token", Some("discovery-token"))],
+            maps: &[Section {
+                name: "client",
+                keys: &[
+                    ("endpoints", Some("discovery-endpoints")),
+                    ("request-timeout", Some("discovery-request-timeout")),
+                    ("dial-timeout", Some("discovery-dial-timeout")),
+                    ("keepalive-time", Some("discovery-keepalive-time")),
+                    ("keepalive-timeout", Some("discovery-keepalive-timeout")),
+                ],
+                maps: &[
+                    Section {
+                        name: "secure",
+                        keys: &[
+                            ("cert", Some("discovery-cert")),
+                            ("key", Some("discovery-key")),
+                            ("cacert", Some("discovery-cacert")),
+                            ("insecure-transport", Some("discovery-insecure-transport")),
+                            ("insecure-skip-tls-verify", Some("discovery-insecure-skip-tls-verify")),
+                        ],
+                        maps: &[],
+                    },
+                    Section {
+                        name: "auth",
+                        keys: &[
+                            ("username", Some("discovery-user")),
+                            ("password", Some("discovery-password")),
+                        ],
+                        maps: &[],
+                    },
+                ],
+            }],
+        },
+    ],
+};
+
+/// Flags that only the command line knows, beside those that a map of the file stands for.
+const NOT_IN_FILES: [&str; 7] = [
+    "config-file",
+    "version",
+    "raft-read-timeout",
+    "raft-write-timeout",
+    "discovery-fallback",
+    "client-crl-file",
+    "peer-crl-file",
+];
+
+/// Flags that are lists in the file.
+const LISTS: [&str; 6] = [
+    "log-outputs",
+    "cipher-suites",
+    "client-cert-allowed-hostname",
+    "peer-cert-allowed-cn",
+    "peer-cert-allowed-hostname",
+    "discovery-endpoints",
+];
+
+impl Section {
+    /// Keys are matched as etcd does: as they are, or else without regard to case.
+    fn map(&self, key: &str) -> Option<&'static Section> {
+        self.maps.iter().find(|map| map.name.eq_ignore_ascii_case(key))
+    }
+
+    fn key(&self, key: &str) -> Option<Place> {
+        if self.name.is_empty() {
+            return top_level(&key.to_ascii_lowercase()).map(Place::Flag);
+        }
+        self.keys.iter().find(|(known, _)| known.eq_ignore_ascii_case(key)).map(|(_, flag)| {
+            match flag.and_then(Flag::by_name) {
+                Some(flag) => Place::Flag(Target::Flag(flag)),
+                None => Place::Nowhere,
+            }
+        })
+    }
+
+    fn stands_for(&self, flag: &str) -> bool {
+        self.keys.iter().any(|(_, target)| *target == Some(flag))
+            || self.maps.iter().any(|map| map.stands_for(flag))
+    }
+}
+
+enum Place {
+    Flag(Target),
+    Nowhere,
+}
+
+fn top_level(key: &str) -> Option<Target> {
+    let target = Target::find(key)?;
+    let settable = match target {
+        Target::Flag(flag) | Target::Renamed(flag) => {
+            flag.effect != Effect::Ignored && !NOT_IN_FILES.contains(&flag.name) && !TOP.stands_for(flag.name)
+        }
+        Target::Gate(_) => true,
+    };
+    settable.then_some(target)
+}
+
+impl Settings {
+    /// Reads the file at `path`, on top of the defaults.
+    pub fn from_file(path: &Path) -> Result<Settings, Error> {
+        let failed = |reason: String| Error::File { path: path.to_owned(), reason };
+        let size =
+            std::fs::metadata(path).map_err(|e| failed(format!("open {}: {e}", path.display())))?.len();
+        if size > FILE_BYTES_MAX {
+            return Err(failed(format!("it has {size} bytes, more than {FILE_BYTES_MAX}")));
+        }
+        let text = std::fs::read_to_string(path).map_err(|e| failed(e.to_string()))?;
+        Settings::from_yaml(&text).map_err(failed)
+    }
+
+    /// Reads the text of a file. Of several documents the first one counts.
+    pub fn from_yaml(text: &str) -> Result<Settings, String> {
+        let mut settings = Settings { origin: Origin::File, ..Settings::default() };
+        let Some(document) = serde_norway::Deserializer::from_str(text).next() else { return Ok(settings) };
+        let section = SectionReader { section: &TOP, path: String::new(), settings: &mut settings };
+        section.deserialize(document).map_err(|e| format!("error reading YAML: {e}"))?;
+        Ok(settings)
+    }
+}
+
+/// Reads one map. Nothing at all is an empty map.
+struct SectionReader<'a> {
+    section: &'static Section,
+    path: String,
+    settings: &'a mut Settings,
+}
+
+impl<'de> DeserializeSeed<'de> for SectionReader<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for SectionReader<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a map of settings")
+    }
+
+    fn visit_unit<E>(self) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_none<E>(self) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        while let Some(Key(key)) = map.next_key()? {
+            let path = if self.path.is_empty() { key.clone() } else { format!("{}.{key}", self.path) };
+            if key == "<<" {
+                return Err(de::Error::custom("merge keys are not supported: write the settings out"));
+            }
+            if let Some(section) = self.section.map(&key) {
+                map.next_value_seed(SectionReader { section, path, settings: self.settings })?;
+                continue;
+            }
+            match self.section.key(&key) {
+                Some(place) => map.next_value_seed(FlagReader { place, path, settings: self.settings })?,
+                None => {
+                    map.next_value::<de::IgnoredAny>()?;
+                    self.settings.notes.push(Note::KeyUnknown(path));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A key, which YAML allows to be a number or the like.
+struct Key(String);
+
+impl<'de> de::Deserialize<'de> for Key {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Key, D::Error> {
+        let key = |value| match value {
+            Value::Text(text) | Value::Number(text) => Ok(Key(text)),
+            Value::Bool(value) => Ok(Key(value.to_string())),
+            Value::Null | Value::List(_) | Value::Map => Err("a key must be a word".to_owned()),
+        };
+        deserializer.deserialize_any(Then(key))
+    }
+}
+
+/// Reads the value of one flag.
+struct FlagReader<'a> {
+    place: Place,
+    path: String,
+    settings: &'a mut Settings,
+}
+
+impl<'de> DeserializeSeed<'de> for FlagReader<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_any(Then(|value| self.store(value)))
+    }
+}
+
+impl FlagReader<'_> {
+    fn store(self, value: Value) -> Result<(), String> {
+        let target = match self.place {
+            Place::Flag(target) => target,
+            Place::Nowhere if value.asks_for_nothing() => return Ok(()),
+            Place::Nowhere => {
+                return Err("this build does not support it, and ignoring it would be wrong".into());
+            }
+        };
+        let shape = match target {
+            Target::Flag(flag) | Target::Renamed(flag) if LISTS.contains(&flag.name) => Shape::List,
+            Target::Flag(flag) | Target::Renamed(flag) => flag.shape(),
+            Target::Gate(_) => Shape::Bool,
+        };
+        let Some(text) = value.into_text(shape)? else { return Ok(()) };
+        if let Some(new) = target.new_name() {
+            self.settings.notes.push(Note::Renamed { old: self.path, new });
+        }
+        // An empty text is no value in the file where it is none on the command line.
+        if text.is_empty() && !matches!(shape, Shape::Text) {
+            return Ok(());
+        }
+        self.settings.set(target, &text).map_err(|e| e.to_string())
+    }
+}
+
+/// A value as YAML has it.
+enum Value {
+    Null,
+    Bool(bool),
+    /// In decimal.
+    Number(String),
+    Text(String),
+    List(Vec<Value>),
+    Map,
+}
+
+impl Value {
+    /// Name of the type in messages, as Go's JSON reader calls it.
+    fn type_name(&self) -> String {
+        match self {
+            Value::Null => "null".into(),
+            Value::Bool(_) => "bool".into(),
+            Value::Number(number) => format!("number {number}"),
+            Value::Text(_) => "string".into(),
+            Value::List(_) => "array".into(),
+            Value::Map => "object".into(),
+        }
+    }
+
+    fn asks_for_nothing(&self) -> bool {
+        match self {
+            Value::Null | Value::Bool(false) => true,
+            Value::Text(text) => text.is_empty(),
+            Value::List(list) => list.is_empty(),
+            Value::Bool(true) | Value::Number(_) | Value::Map => false,
+        }
+    }
+
+    /// The text that the flag would have on the command line; nothing for null, which leaves the default.
+    fn into_text(self, shape: Shape) -> Result<Option<String>, String> {
+        let fail = |value: &Value| {
+            Err(format!("cannot unmarshal {} into a value of type {}", value.type_name(), shape.name()))
+        };
+        Ok(Some(match (shape, self) {
+            (_, Value::Null) => return Ok(None),
+            (Shape::Bool, Value::Bool(value)) => value.to_string(),
+            // Words of YAML 1.1, in which etcd reads its file.
+            (Shape::Bool, Value::Text(text)) => match text.to_ascii_lowercase().as_str() {
+                "yes" | "on" | "y" => "true".into(),
+                "no" | "off" | "n" => "false".into(),
+                _ => return fail(&Value::Text(text)),
+            },
+            (Shape::Int, Value::Number(number)) if is_integer(&number) => number,
+            (Shape::Uint, Value::Number(number)) if number.bytes().all(|b| b.is_ascii_digit()) => number,
+            (Shape::Duration, Value::Number(number)) if is_integer(&number) => number + "ns",
+            (Shape::Text | Shape::Urls, Value::Text(text)) => text,
+            (Shape::List, Value::List(list)) => return join(list).map(Some),
+            (_, value) => return fail(&value),
+        }))
+    }
+}
+
+fn is_integer(number: &str) -> bool {
+    let digits = number.strip_prefix('-').unwrap_or(number);
+    !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit())
+}
+
+/// A list as the command line has it.
+fn join(list: Vec<Value>) -> Result<String, String> {
+    let mut texts = Vec::with_capacity(list.len());
+    for value in list {
+        match value {
+            Value::Text(text) if text.contains(',') => return Err(format!("a comma in {text:?}")),
+            Value::Text(text) => texts.push(text),
+            other => {
+                return Err(format!("cannot unmarshal {} into a value of type string", other.type_name()));
+            }
+        }
+    }
+    Ok(texts.join(","))
+}
+
+/// Reads any value and gives it to the function, whose error is then one at this place of the text.
+struct Then<F>(F);
+
+impl<T, F: FnOnce(Value) -> Result<T, String>> Then<F> {
+    fn call<E: de::Error>(self, value: Value) -> Result<T, E> {
+        (self.0)(value).map_err(E::custom)
+    }
+}
+
+impl<'de, T, F: FnOnce(Value) -> Result<T, String>> DeserializeSeed<'de> for Then<F> {
+    type Value = T;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<T, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de, T, F: FnOnce(Value) -> Result<T, String>> Visitor<'de> for Then<F> {
+    type Value = T;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a value")
+    }
+
+    fn visit_unit<E: de::Error>(self) -> Result<T, E> {
+        self.call(Value::Null)
+    }
+
+    fn visit_bool<E: de::Error>(self, value: bool) -> Result<T, E> {
+        self.call(Value::Bool(value))
+    }
+
+    fn visit_i64<E: de::Error>(self, value: i64) -> Result<T, E> {
+        self.call(Value::Number(value.to_string()))
+    }
+
+    fn visit_u64<E: de::Error>(self, value: u64) -> Result<T, E> {
+        self.call(Value::Number(value.to_string()))
+    }
+
+    fn visit_i128<E: de::Error>(self, value: i128) -> Result<T, E> {
+        self.call(Value::Number(value.to_string()))
+    }
+
+    fn visit_u128<E: de::Error>(self, value: u128) -> Result<T, E> {
+        self.call(Value::Number(value.to_string()))
+    }
+
+    fn visit_f64<E: de::Error>(self, value: f64) -> Result<T, E> {
+        self.call(Value::Number(value.to_string()))
+    }
+
+    fn visit_str<E: de::Error>(self, value: &str) -> Result<T, E> {
+        self.call(Value::Text(value.to_owned()))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<T, A::Error> {
+        let mut list = Vec::new();
+        while let Some(value) = seq.next_element_seed(Then(Ok))? {
+            list.push(value);
+        }
+        self.call(Value::List(list))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<T, A::Error> {
+        while map.next_entry::<de::IgnoredAny, de::IgnoredAny>()?.is_some() {}
+        self.call(Value::Map)
+    }
+}
+
+#[cfg(test)]
+mod tests;
