@@ -1,24 +1,43 @@
-//! What the operating system lets this process have. Only looked at and warned about: raising a limit is the service
-//! manager's business. Called by `server` at the start.
+//! What the operating system lets this process have. Raising a limit is the service manager's business. Called by
+//! `server` at the start.
+
+use nix::sys::mman::{MlockAllFlags, mlockall};
+use std::io;
 
 /// Descriptors that files, members and the rest of the process need; clients get what is left.
 const RESERVED_DESCRIPTORS: u64 = 150;
 /// Below this a busy server will refuse clients.
 const ADVISED_DESCRIPTORS: u64 = 4096;
 
-/// Warns if the process may open few files; silent where the limit cannot be read.
-pub fn warn_about_descriptors() {
-    let Some(limit) = std::fs::read_to_string("/proc/self/limits").ok().as_deref().and_then(open_files)
-    else {
-        return;
-    };
+/// Refuses to run with too few descriptors (P-7), and warns if there are few; silent where the limit cannot be read.
+pub fn check_descriptors() -> io::Result<()> {
+    let limits = std::fs::read_to_string("/proc/self/limits").ok();
+    let Some(limit) = limits.as_deref().and_then(open_files) else { return Ok(()) };
+    if limit <= RESERVED_DESCRIPTORS {
+        return Err(io::Error::other(format!(
+            "file descriptor limit of the process is too low; please set higher (limit {limit}, recommended more than \
+             {RESERVED_DESCRIPTORS})"
+        )));
+    }
     if limit < ADVISED_DESCRIPTORS {
         tracing::warn!(
             limit,
-            "for-clients" = limit.saturating_sub(RESERVED_DESCRIPTORS),
+            "for-clients" = limit - RESERVED_DESCRIPTORS,
             "the limit of open files is low; raise it (ulimit -n, LimitNOFILE)"
         );
     }
+    Ok(())
+}
+
+/// Keeps every page in memory once it was touched. Pages of the database that nobody reads are not loaded for it.
+pub fn lock_memory() -> io::Result<()> {
+    let on_fault = MlockAllFlags::from_bits_retain(libc::MCL_ONFAULT);
+    let flags = MlockAllFlags::MCL_CURRENT | MlockAllFlags::MCL_FUTURE | on_fault;
+    mlockall(flags).map_err(|error| {
+        io::Error::other(format!(
+            "cannot lock memory: {error}; raise the limit (ulimit -l, LimitMEMLOCK=infinity)"
+        ))
+    })
 }
 
 /// The soft limit in a file of the form of `/proc/PID/limits`.

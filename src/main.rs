@@ -4,7 +4,7 @@
 
 use kvist::cli;
 use kvist::config::args::{self, Command, Settings, UsageError};
-use kvist::config::{self, Config, Log, help};
+use kvist::config::{self, Config, Log, arch, help};
 use kvist::datadir::DataDir;
 use kvist::logging::{self, FATAL};
 use kvist::server;
@@ -81,6 +81,14 @@ fn configure(settings: Settings) -> Option<Config> {
 }
 
 fn run(config: Config) -> Result<(), Box<dyn std::error::Error>> {
+    let named = std::env::var(arch::VARIABLE).ok();
+    if !arch::may_run(arch::name(), named.as_deref()) {
+        let (name, variable) = (arch::name(), arch::VARIABLE);
+        return Err(format!(
+            "refusing to run on {name}, which is not supported, since {variable} is not {name}"
+        )
+        .into());
+    }
     let shutdown = Shutdown::on_signals()?;
     let data_dir = DataDir::open(&config)?;
     if !data_dir.has_data() {

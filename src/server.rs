@@ -55,6 +55,9 @@ pub enum Error {
         /// What the system says.
         source: io::Error,
     },
+    /// The operating system gives too little.
+    #[error("{0}")]
+    Limits(#[source] io::Error),
     /// The asynchronous runtime has no threads.
     #[error("cannot start the runtime: {0}")]
     Runtime(#[source] io::Error),
@@ -135,7 +138,10 @@ async fn serve(config: &Config, shutdown: &Shutdown, workers: &Workers) -> Resul
         "listen-client-urls" = %join(&config.listen.client),
         "starting an etcd server"
     );
-    limits::warn_about_descriptors();
+    limits::check_descriptors().map_err(Error::Limits)?;
+    if config.storage.memory_lock {
+        limits::lock_memory().map_err(Error::Limits)?;
+    }
     let _peer = bind(&config.listen.peer).await?;
     let clients = bind(&config.listen.client).await?;
     let _metrics = bind(&config.listen.metrics).await?;
@@ -197,6 +203,9 @@ async fn start(config: &Config) -> Result<Running, Error> {
     let env = Env::open(&mvcc::defrag::current_dir(&member_dir)?, quota.unwrap_or(QUOTA_UNLIMITED))
         .map_err(mvcc::Error::from)?;
     let store = Arc::new(Store::open(env)?);
+    if let Some(threshold) = config.storage.defrag_threshold {
+        store.defragment_if_worth(&member_dir, quota.unwrap_or(QUOTA_UNLIMITED), threshold)?;
+    }
     let applier = Arc::new(Mutex::new(Applier::load(Arc::clone(&store))?));
     let election_timeout = config.raft.election_timeout;
     let ttl_min_secs = (1.5 * election_timeout.as_secs_f64()).ceil() as i64; // L-2

@@ -38,7 +38,6 @@ pub struct Draft {
     pub discovery_fallback: String,
     pub compact_hash_check_time: Duration,
     pub defrag_threshold_mib: u64,
-    pub memory_lock: bool,
     pub shutdown_grace_period: Duration,
     pub config_file: String,
     pub print_version: bool,

@@ -15,7 +15,7 @@ use std::fmt;
 use std::path::Path;
 
 /// Bytes that a file may have.
-const FILE_BYTES_MAX: u64 = 1 << 20;
+const FILE_BYTES_MAX: u64 = 64 << 10;
 
 /// A map in the file whose keys stand for flags.
 struct Section {

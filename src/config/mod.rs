@@ -169,6 +169,10 @@ pub struct Storage {
     pub batch_interval: Duration,
     /// Most changes between two commits of applied entries.
     pub batch_limit: u64,
+    /// Bytes to gain that are worth a defragmentation at start.
+    pub defrag_threshold: Option<u64>,
+    /// Whether memory is kept from being swapped out.
+    pub memory_lock: bool,
 }
 
 /// Removal of old revisions.
@@ -313,7 +317,7 @@ impl Note {
                  be ignored if provided"
             ),
             Note::KeyUnknown(key) => {
-                tracing::warn!(key = %key, "unknown key in the configuration file is ignored")
+                tracing::warn!(key = %key, "unknown key in the configuration file is ignored");
             }
             Note::Renamed { old, new } => {
                 tracing::warn!(name = %old, "new-name" = %new, "deprecated name of an option; use the new one");

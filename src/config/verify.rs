@@ -121,7 +121,12 @@ impl Settings {
             listen,
             cluster,
             raft: Raft { snapshot_count: or_default(raft.snapshot_count, 10_000), ..raft },
-            storage: storage(self.draft.storage, self.draft.quota_backend_bytes),
+            storage: Storage {
+                defrag_threshold: Some(self.draft.defrag_threshold_mib)
+                    .filter(|mib| *mib > 0)
+                    .map(|mib| mib.saturating_mul(1 << 20)),
+                ..storage(self.draft.storage, self.draft.quota_backend_bytes)
+            },
             compaction,
             limits,
             watch_progress_interval: or_default(self.draft.watch_progress_interval, Duration::from_secs(600))

@@ -89,7 +89,12 @@ pub(super) const MEMBER: &[Flag] = &[
         Uint(|d, v| d.defrag_threshold_mib = v),
         "Space to gain, in MiB, that is worth a defragmentation at start; 0 is never.",
     ),
-    flag("memory-mlock", "false", Bool(|d, v| d.memory_lock = v), "Keep what the server uses in memory."),
+    flag(
+        "memory-mlock",
+        "false",
+        Bool(|d, v| d.storage.memory_lock = v),
+        "Keep what the server uses in memory.",
+    ),
     tuning("max-snapshots", "5", Uint(nowhere), "Number of snapshot files to keep."),
     tuning("max-wals", "5", Uint(nowhere), "Number of write-ahead log files to keep."),
     tuning("raft-read-timeout", "5s", Duration(nowhere), "Read timeout of connections between members."),
