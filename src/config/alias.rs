@@ -4,10 +4,11 @@
 
 use super::flags::{Effect, Flag};
 
-const PREFIX: &str = "experimental-";
+/// What the old names begin with.
+pub const PREFIX: &str = "experimental-";
 
-/// Switches that became feature gates.
-const GATES: [(&str, &str); 7] = [
+/// Switches that became feature gates, without the prefix, and the gates.
+pub const GATES: [(&str, &str); 7] = [
     ("compact-hash-check-enabled", "CompactHashCheck"),
     ("enable-lease-checkpoint", "LeaseCheckpoint"),
     ("enable-lease-checkpoint-persist", "LeaseCheckpointPersist"),
@@ -19,7 +20,7 @@ const GATES: [(&str, &str); 7] = [
 
 /// What a name stands for.
 #[derive(Clone, Copy)]
-pub(super) enum Target {
+pub enum Target {
     /// The flag of this name.
     Flag(&'static Flag),
     /// A flag that is called otherwise today.

@@ -146,9 +146,12 @@ impl Section {
         })
     }
 
-    fn stands_for(&self, flag: &str) -> bool {
-        self.keys.iter().any(|(_, target)| *target == Some(flag))
-            || self.maps.iter().any(|map| map.stands_for(flag))
+    /// Where the flag is below this map, as `map.key`.
+    fn path_of(&self, flag: &str) -> Option<String> {
+        if let Some((key, _)) = self.keys.iter().find(|(_, target)| *target == Some(flag)) {
+            return Some((*key).to_owned());
+        }
+        self.maps.iter().find_map(|map| Some(format!("{}.{}", map.name, map.path_of(flag)?)))
     }
 }
 
@@ -161,11 +164,18 @@ fn top_level(key: &str) -> Option<Target> {
     let target = Target::find(key)?;
     let settable = match target {
         Target::Flag(flag) | Target::Renamed(flag) => {
-            flag.effect != Effect::Ignored && !NOT_IN_FILES.contains(&flag.name) && !TOP.stands_for(flag.name)
+            flag.effect != Effect::Ignored
+                && !NOT_IN_FILES.contains(&flag.name)
+                && TOP.path_of(flag.name).is_none()
         }
         Target::Gate(_) => true,
     };
     settable.then_some(target)
+}
+
+/// The key of a flag, maps in front of it; nothing for a flag that only the command line knows.
+pub fn key_of(flag: &Flag) -> Option<String> {
+    TOP.path_of(flag.name).or_else(|| top_level(flag.name).map(|_| flag.name.to_owned()))
 }
 
 impl Settings {
@@ -235,7 +245,9 @@ impl<'de> Visitor<'de> for SectionReader<'_> {
                 Some(place) => map.next_value_seed(FlagReader { place, path, settings: self.settings })?,
                 None => {
                     map.next_value::<de::IgnoredAny>()?;
-                    self.settings.notes.push(Note::KeyUnknown(path));
+                    // At the top, a flag that has its place in a map would be forgotten without a word in etcd.
+                    let place = Flag::by_name(&path).and_then(key_of);
+                    self.settings.notes.push(Note::KeyUnknown { key: path, place });
                 }
             }
         }

@@ -19,26 +19,26 @@ pub struct Gate {
     pub name: &'static str,
     /// How far it has come.
     pub stage: Stage,
-    /// What becomes of it here, for the documents.
+    /// What becomes of it here.
     pub meaning: &'static str,
 }
 
 /// Every gate of etcd 3.7.1.
 pub const GATES: [Gate; 9] = [
-    alpha("CompactHashCheck", "no effect: there are no other members to compare with"),
-    beta("FastLeaseKeepAlive", "no effect: a renewal never waits for the log"),
-    alpha("InitialCorruptCheck", "no effect: there are no other members to compare with"),
-    alpha("LeaseCheckpoint", "no effect: checkpoints are always recorded"),
+    alpha("CompactHashCheck", "No effect: there are no other members to compare with"),
+    beta("FastLeaseKeepAlive", "No effect: a renewal never waits for the log"),
+    alpha("InitialCorruptCheck", "No effect: there are no other members to compare with"),
+    alpha("LeaseCheckpoint", "No effect: checkpoints are always recorded"),
     alpha(
         "LeaseCheckpointPersist",
-        "no effect: checkpoints are always kept; needs LeaseCheckpoint, as in etcd",
+        "No effect: checkpoints are always kept; needs LeaseCheckpoint, as in etcd",
     ),
-    alpha("PriorityRequest", "no effect: proposals are bounded where they enter"),
-    alpha("SetMemberLocalAddr", "no effect: there are no other members to connect to"),
-    alpha("StopGRPCServiceOnDefrag", "no effect: requests are served during a defragmentation"),
+    alpha("PriorityRequest", "No effect: proposals are bounded where they enter"),
+    alpha("SetMemberLocalAddr", "No effect: there are no other members to connect to"),
+    alpha("StopGRPCServiceOnDefrag", "No effect: requests are served during a defragmentation"),
     beta(
         "TxnModeWriteWithSharedBuffer",
-        "no effect: it chooses between two buffers of etcd's storage engine",
+        "No effect: it chooses between two buffers of etcd's storage engine",
     ),
 ];
 

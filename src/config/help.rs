@@ -1,6 +1,7 @@
 //! What the program prints about itself: version, usage, and the help that follows from the flag table.
 
 use super::flags::{FLAGS, Flag};
+use super::gates::{GATES, Stage};
 use crate::version::{ETCD_VERSION, KVIST_VERSION};
 use std::fmt::Write;
 
@@ -41,6 +42,14 @@ pub fn help(subcommands: &str) -> String {
         for flag in group.flags {
             add_flag(&mut text, flag);
         }
+    }
+    text.push_str("\nFeature gates:\n");
+    for gate in &GATES {
+        let (stage, default) = match gate.stage {
+            Stage::Alpha => ("alpha", false),
+            Stage::Beta => ("beta", true),
+        };
+        let _ = writeln!(text, "  {}={default} ({stage})\n    {}.", gate.name, gate.meaning);
     }
     text
 }

@@ -10,12 +10,12 @@
 //! ([`args::UsageError`], exit code 2), and values that this server cannot run with ([`Error`], exit code 1).
 //! Depends on nothing of ours. Called by `main` and by tests that start a server in-process.
 
-mod alias;
+pub mod alias;
 pub mod arch;
 pub mod args;
 mod draft;
 pub mod env;
-mod file;
+pub mod file;
 pub mod flags;
 pub mod gates;
 pub mod help;
@@ -268,7 +268,12 @@ pub enum Note {
     /// The file took the place of flags and variables.
     FileLoaded(PathBuf),
     /// A key of the file that means nothing here.
-    KeyUnknown(String),
+    KeyUnknown {
+        /// The key, with the maps around it.
+        key: String,
+        /// Where the flag of this name has its place.
+        place: Option<String>,
+    },
     /// An option was given by a name that etcd 3.7 does not know any more.
     Renamed {
         /// As it was given.
@@ -316,8 +321,11 @@ impl Note {
                 "loaded server configuration, other configuration command line flags and environment variables will \
                  be ignored if provided"
             ),
-            Note::KeyUnknown(key) => {
+            Note::KeyUnknown { key, place: None } => {
                 tracing::warn!(key = %key, "unknown key in the configuration file is ignored");
+            }
+            Note::KeyUnknown { key, place: Some(place) } => {
+                tracing::warn!(key = %key, place = %place, "key in the wrong place of the configuration file is ignored");
             }
             Note::Renamed { old, new } => {
                 tracing::warn!(name = %old, "new-name" = %new, "deprecated name of an option; use the new one");
@@ -340,7 +348,10 @@ impl fmt::Display for Note {
                 write!(f, "{name} is ignored: only the command line may set it")
             }
             Note::FileLoaded(path) => write!(f, "{} is used, and nothing else", path.display()),
-            Note::KeyUnknown(key) => write!(f, "{key} is an unknown key and ignored"),
+            Note::KeyUnknown { key, place: None } => write!(f, "{key} is an unknown key and ignored"),
+            Note::KeyUnknown { key, place: Some(place) } => {
+                write!(f, "{key} is ignored: its place is {place}")
+            }
             Note::Renamed { old, new } => write!(f, "{old} is called {new} since etcd 3.7"),
             Note::Deprecated(text) => f.write_str(text),
             Note::HostDetected(host) => write!(f, "{host} is advertised"),

@@ -69,7 +69,12 @@ fn f_4_maps_stand_for_longer_names() {
 fn f_4_every_flag_is_reachable_or_known_not_to_be() {
     for flag in Flag::all().filter(|flag| flag.effect != Effect::Ignored) {
         let top = top_level(flag.name).is_some();
-        assert_ne!(top, TOP.stands_for(flag.name) || NOT_IN_FILES.contains(&flag.name), "{}", flag.name);
+        assert_ne!(
+            top,
+            TOP.path_of(flag.name).is_some() || NOT_IN_FILES.contains(&flag.name),
+            "{}",
+            flag.name
+        );
     }
     fn targets(section: &Section) -> Vec<&'static str> {
         let own = section.keys.iter().filter_map(|(_, flag)| *flag);
@@ -97,13 +102,16 @@ fn f_4_unknown_keys_are_noted_and_old_ones_work() {
         "proxy: 'off'\ncert-file: x\nversion: true\nraft-read-timeout: 1\nclient-transport-security: {bogus: {a: [b]}}\n\
          5: x\nexperimental-initial-corrupt-check: true\nexperimental-max-learners: 3\n",
     );
-    let unknown = |key: &str| Note::KeyUnknown(key.into());
+    let unknown = |key: &str| Note::KeyUnknown { key: key.into(), place: None };
     let renamed = |old: &str, new: &str| Note::Renamed { old: old.into(), new: new.into() };
     assert_eq!(
         settings.notes,
         [
             unknown("proxy"),
-            unknown("cert-file"),
+            Note::KeyUnknown {
+                key: "cert-file".into(),
+                place: Some("client-transport-security.cert-file".into()),
+            },
             unknown("version"),
             unknown("raft-read-timeout"),
             unknown("client-transport-security.bogus"),

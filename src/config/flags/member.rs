@@ -8,7 +8,7 @@ const DISCOVERY: &str = "members cannot be found by discovery, and a cluster of 
 /// One member: its directories, its sockets, its pace.
 pub(super) const MEMBER: &[Flag] = &[
     flag("name", "default", Text(|d, v| d.name = v), "Human-readable name for this member."),
-    flag("data-dir", "", Text(|d, v| d.data_dir = v), "Directory of all data; '<name>.kvist' if not given."),
+    flag("data-dir", "", Text(|d, v| d.data_dir = v), "Directory of all data; NAME.kvist if not given."),
     flag(
         "wal-dir",
         "",
@@ -103,7 +103,7 @@ pub(super) const MEMBER: &[Flag] = &[
         "feature-gates",
         "",
         Gates(|d| &mut d.gates),
-        "Comma-separated Gate=true|false for behaviour in trial.",
+        "Switches for behaviour in trial: Gate=true,Gate=false.",
     ),
     flag(
         "config-file",
