@@ -9,24 +9,31 @@ const RESERVED_DESCRIPTORS: u64 = 150;
 /// Below this a busy server will refuse clients.
 const ADVISED_DESCRIPTORS: u64 = 4096;
 
-/// Refuses to run with too few descriptors (P-7), and warns if there are few; silent where the limit cannot be read.
-pub fn check_descriptors() -> io::Result<()> {
-    let limits = std::fs::read_to_string("/proc/self/limits").ok();
-    let Some(limit) = limits.as_deref().and_then(open_files) else { return Ok(()) };
+/// The process may not open enough files to serve anyone.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[error(
+    "file descriptor limit of the process is too low; please set higher (limit {limit}, more than {RESERVED_DESCRIPTORS} are needed)"
+)]
+pub struct TooFewDescriptors {
+    limit: u64,
+}
+
+/// How many clients may be connected at once, so that files never run out. Warns if that is few; without a bound where
+/// the limit cannot be read.
+pub fn clients_max() -> Result<usize, TooFewDescriptors> {
+    let limits = std::fs::read_to_string("/proc/self/limits");
+    let Some(limit) = limits.ok().as_deref().and_then(open_files) else { return Ok(usize::MAX) };
     if limit <= RESERVED_DESCRIPTORS {
-        return Err(io::Error::other(format!(
-            "file descriptor limit of the process is too low; please set higher (limit {limit}, recommended more than \
-             {RESERVED_DESCRIPTORS})"
-        )));
+        return Err(TooFewDescriptors { limit });
     }
     if limit < ADVISED_DESCRIPTORS {
         tracing::warn!(
             limit,
-            "for-clients" = limit - RESERVED_DESCRIPTORS,
+            "for-clients" = limit.saturating_sub(RESERVED_DESCRIPTORS),
             "the limit of open files is low; raise it (ulimit -n, LimitNOFILE)"
         );
     }
-    Ok(())
+    Ok(usize::try_from(limit - RESERVED_DESCRIPTORS).unwrap_or(usize::MAX))
 }
 
 /// Keeps every page in memory once it was touched. Pages of the database that nobody reads are not loaded for it.

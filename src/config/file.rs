@@ -8,6 +8,7 @@
 
 use super::alias::Target;
 use super::args::{Origin, Settings};
+use super::draft::Draft;
 use super::flags::{Effect, Flag, Shape};
 use super::{Error, Note};
 use serde::de::{self, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
@@ -20,9 +21,24 @@ const FILE_BYTES_MAX: u64 = 64 << 10;
 /// A map in the file whose keys stand for flags.
 struct Section {
     name: &'static str,
-    /// Key and flag. Without a flag, the key must not ask for anything.
-    keys: &'static [(&'static str, Option<&'static str>)],
+    keys: &'static [(&'static str, Means)],
     maps: &'static [Section],
+}
+
+/// What a key of a map stands for.
+#[derive(Clone, Copy)]
+enum Means {
+    Flag(&'static str),
+    /// A list for which there is no flag.
+    Names(fn(&mut Draft, Vec<String>)),
+    /// A switch for which there is no flag.
+    Switch(fn(&mut Draft, bool)),
+}
+
+impl Means {
+    fn is_flag(self, name: &str) -> bool {
+        matches!(self, Means::Flag(flag) if flag == name)
+    }
 }
 
 const TOP: Section = Section {
@@ -32,72 +48,72 @@ const TOP: Section = Section {
         Section {
             name: "client-transport-security",
             keys: &[
-                ("cert-file", Some("cert-file")),
-                ("key-file", Some("key-file")),
-                ("client-cert-file", Some("client-cert-file")),
-                ("client-key-file", Some("client-key-file")),
-                ("client-cert-auth", Some("client-cert-auth")),
-                ("trusted-ca-file", Some("trusted-ca-file")),
-                ("auto-tls", Some("auto-tls")),
-                ("allowed-cn", None),
-                ("allowed-hostname", Some("client-cert-allowed-hostname")),
-                ("skip-client-san-verification", None),
+                ("cert-file", Means::Flag("cert-file")),
+                ("key-file", Means::Flag("key-file")),
+                ("client-cert-file", Means::Flag("client-cert-file")),
+                ("client-key-file", Means::Flag("client-key-file")),
+                ("client-cert-auth", Means::Flag("client-cert-auth")),
+                ("trusted-ca-file", Means::Flag("trusted-ca-file")),
+                ("auto-tls", Means::Flag("auto-tls")),
+                ("allowed-cn", Means::Names(|d, v| d.tls.client.allowed_names = v)),
+                ("allowed-hostname", Means::Flag("client-cert-allowed-hostname")),
+                ("skip-client-san-verification", Means::Switch(|d, v| d.tls.client.skip_address_check = v)),
             ],
             maps: &[],
         },
         Section {
             name: "peer-transport-security",
             keys: &[
-                ("cert-file", Some("peer-cert-file")),
-                ("key-file", Some("peer-key-file")),
-                ("client-cert-file", Some("peer-client-cert-file")),
-                ("client-key-file", Some("peer-client-key-file")),
-                ("client-cert-auth", Some("peer-client-cert-auth")),
-                ("trusted-ca-file", Some("peer-trusted-ca-file")),
-                ("auto-tls", Some("peer-auto-tls")),
-                ("allowed-cn", Some("peer-cert-allowed-cn")),
-                ("allowed-hostname", Some("peer-cert-allowed-hostname")),
-                ("skip-client-san-verification", Some("peer-skip-client-san-verification")),
+                ("cert-file", Means::Flag("peer-cert-file")),
+                ("key-file", Means::Flag("peer-key-file")),
+                ("client-cert-file", Means::Flag("peer-client-cert-file")),
+                ("client-key-file", Means::Flag("peer-client-key-file")),
+                ("client-cert-auth", Means::Flag("peer-client-cert-auth")),
+                ("trusted-ca-file", Means::Flag("peer-trusted-ca-file")),
+                ("auto-tls", Means::Flag("peer-auto-tls")),
+                ("allowed-cn", Means::Flag("peer-cert-allowed-cn")),
+                ("allowed-hostname", Means::Flag("peer-cert-allowed-hostname")),
+                ("skip-client-san-verification", Means::Flag("peer-skip-client-san-verification")),
             ],
             maps: &[],
         },
         Section {
             name: "socket-options",
             keys: &[
-                ("reuse-port", Some("socket-reuse-port")),
-                ("reuse-address", Some("socket-reuse-address")),
+                ("reuse-port", Means::Flag("socket-reuse-port")),
+                ("reuse-address", Means::Flag("socket-reuse-address")),
             ],
             maps: &[],
         },
         Section {
             name: "discovery-config",
-            keys: &[("token", Some("discovery-token"))],
+            keys: &[("token", Means::Flag("discovery-token"))],
             maps: &[Section {
                 name: "client",
                 keys: &[
-                    ("endpoints", Some("discovery-endpoints")),
-                    ("request-timeout", Some("discovery-request-timeout")),
-                    ("dial-timeout", Some("discovery-dial-timeout")),
-                    ("keepalive-time", Some("discovery-keepalive-time")),
-                    ("keepalive-timeout", Some("discovery-keepalive-timeout")),
+                    ("endpoints", Means::Flag("discovery-endpoints")),
+                    ("request-timeout", Means::Flag("discovery-request-timeout")),
+                    ("dial-timeout", Means::Flag("discovery-dial-timeout")),
+                    ("keepalive-time", Means::Flag("discovery-keepalive-time")),
+                    ("keepalive-timeout", Means::Flag("discovery-keepalive-timeout")),
                 ],
                 maps: &[
                     Section {
                         name: "secure",
                         keys: &[
-                            ("cert", Some("discovery-cert")),
-                            ("key", Some("discovery-key")),
-                            ("cacert", Some("discovery-cacert")),
-                            ("insecure-transport", Some("discovery-insecure-transport")),
-                            ("insecure-skip-tls-verify", Some("discovery-insecure-skip-tls-verify")),
+                            ("cert", Means::Flag("discovery-cert")),
+                            ("key", Means::Flag("discovery-key")),
+                            ("cacert", Means::Flag("discovery-cacert")),
+                            ("insecure-transport", Means::Flag("discovery-insecure-transport")),
+                            ("insecure-skip-tls-verify", Means::Flag("discovery-insecure-skip-tls-verify")),
                         ],
                         maps: &[],
                     },
                     Section {
                         name: "auth",
                         keys: &[
-                            ("username", Some("discovery-user")),
-                            ("password", Some("discovery-password")),
+                            ("username", Means::Flag("discovery-user")),
+                            ("password", Means::Flag("discovery-password")),
                         ],
                         maps: &[],
                     },
@@ -136,28 +152,30 @@ impl Section {
 
     fn key(&self, key: &str) -> Option<Place> {
         if self.name.is_empty() {
-            return top_level(&key.to_ascii_lowercase()).map(Place::Flag);
+            return top_level(&key.to_ascii_lowercase()).map(Place::Target);
         }
-        self.keys.iter().find(|(known, _)| known.eq_ignore_ascii_case(key)).map(|(_, flag)| {
-            match flag.and_then(Flag::by_name) {
-                Some(flag) => Place::Flag(Target::Flag(flag)),
-                None => Place::Nowhere,
-            }
+        let (_, means) = self.keys.iter().find(|(known, _)| known.eq_ignore_ascii_case(key))?;
+        Some(match *means {
+            Means::Flag(name) => Place::Target(Target::Flag(Flag::by_name(name)?)),
+            Means::Names(to) => Place::Names(to),
+            Means::Switch(to) => Place::Switch(to),
         })
     }
 
     /// Where the flag is below this map, as `map.key`.
     fn path_of(&self, flag: &str) -> Option<String> {
-        if let Some((key, _)) = self.keys.iter().find(|(_, target)| *target == Some(flag)) {
+        if let Some((key, _)) = self.keys.iter().find(|(_, means)| means.is_flag(flag)) {
             return Some((*key).to_owned());
         }
         self.maps.iter().find_map(|map| Some(format!("{}.{}", map.name, map.path_of(flag)?)))
     }
 }
 
+/// Where a value goes.
 enum Place {
-    Flag(Target),
-    Nowhere,
+    Target(Target),
+    Names(fn(&mut Draft, Vec<String>)),
+    Switch(fn(&mut Draft, bool)),
 }
 
 fn top_level(key: &str) -> Option<Target> {
@@ -287,10 +305,18 @@ impl<'de> DeserializeSeed<'de> for FlagReader<'_> {
 impl FlagReader<'_> {
     fn store(self, value: Value) -> Result<(), String> {
         let target = match self.place {
-            Place::Flag(target) => target,
-            Place::Nowhere if value.asks_for_nothing() => return Ok(()),
-            Place::Nowhere => {
-                return Err("this build does not support it, and ignoring it would be wrong".into());
+            Place::Target(target) => target,
+            Place::Names(to) => {
+                if let Some(names) = value.into_names()? {
+                    to(&mut self.settings.draft, names);
+                }
+                return Ok(());
+            }
+            Place::Switch(to) => {
+                if let Some(text) = value.into_text(Shape::Bool)? {
+                    to(&mut self.settings.draft, text == "true");
+                }
+                return Ok(());
             }
         };
         let shape = match target {
@@ -334,20 +360,22 @@ impl Value {
         }
     }
 
-    fn asks_for_nothing(&self) -> bool {
-        match self {
-            Value::Null | Value::Bool(false) => true,
-            Value::Text(text) => text.is_empty(),
-            Value::List(list) => list.is_empty(),
-            Value::Bool(true) | Value::Number(_) | Value::Map => false,
-        }
+    /// The elements of a list; nothing for null.
+    fn into_names(self) -> Result<Option<Vec<String>>, String> {
+        let list = match self {
+            Value::Null => return Ok(None),
+            Value::List(list) => list,
+            other => return Err(mismatch(&other, Shape::List)),
+        };
+        let name = |value| match value {
+            Value::Text(text) => Ok(text),
+            other => Err(mismatch(&other, Shape::Text)),
+        };
+        list.into_iter().map(name).collect::<Result<_, _>>().map(Some)
     }
 
     /// The text that the flag would have on the command line; nothing for null, which leaves the default.
     fn into_text(self, shape: Shape) -> Result<Option<String>, String> {
-        let fail = |value: &Value| {
-            Err(format!("cannot unmarshal {} into a value of type {}", value.type_name(), shape.name()))
-        };
         Ok(Some(match (shape, self) {
             (_, Value::Null) => return Ok(None),
             (Shape::Bool, Value::Bool(value)) => value.to_string(),
@@ -355,14 +383,14 @@ impl Value {
             (Shape::Bool, Value::Text(text)) => match text.to_ascii_lowercase().as_str() {
                 "yes" | "on" | "y" => "true".into(),
                 "no" | "off" | "n" => "false".into(),
-                _ => return fail(&Value::Text(text)),
+                _ => return Err(mismatch(&Value::Text(text), shape)),
             },
             (Shape::Int, Value::Number(number)) if is_integer(&number) => number,
             (Shape::Uint, Value::Number(number)) if number.bytes().all(|b| b.is_ascii_digit()) => number,
             (Shape::Duration, Value::Number(number)) if is_integer(&number) => number + "ns",
             (Shape::Text | Shape::Urls, Value::Text(text)) => text,
-            (Shape::List, Value::List(list)) => return join(list).map(Some),
-            (_, value) => return fail(&value),
+            (Shape::List, list @ Value::List(_)) => return list.into_names()?.map(join).transpose(),
+            (_, value) => return Err(mismatch(&value, shape)),
         }))
     }
 }
@@ -372,19 +400,16 @@ fn is_integer(number: &str) -> bool {
     !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit())
 }
 
+fn mismatch(value: &Value, shape: Shape) -> String {
+    format!("cannot unmarshal {} into a value of type {}", value.type_name(), shape.name())
+}
+
 /// A list as the command line has it.
-fn join(list: Vec<Value>) -> Result<String, String> {
-    let mut texts = Vec::with_capacity(list.len());
-    for value in list {
-        match value {
-            Value::Text(text) if text.contains(',') => return Err(format!("a comma in {text:?}")),
-            Value::Text(text) => texts.push(text),
-            other => {
-                return Err(format!("cannot unmarshal {} into a value of type string", other.type_name()));
-            }
-        }
+fn join(names: Vec<String>) -> Result<String, String> {
+    match names.iter().find(|name| name.contains(',')) {
+        Some(name) => Err(format!("a comma in {name:?}")),
+        None => Ok(names.join(",")),
     }
-    Ok(texts.join(","))
 }
 
 /// Reads any value and gives it to the function, whose error is then one at this place of the text.

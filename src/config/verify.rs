@@ -6,11 +6,13 @@
 use super::args::{Origin, Settings};
 use super::draft::Draft;
 use super::flags::{Effect, Flag};
-use super::url::{EndpointUrl, ListenUrl, join, same_addresses};
-use super::{AutoCompaction, Cluster, Compaction, Config, Error, Listen, Note, Raft, Storage, value};
+use super::url::{EndpointUrl, join, same_addresses};
+use super::{AutoCompaction, Cluster, Compaction, Config, Error, Note, Raft, Storage, value};
 use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 use std::path::PathBuf;
 use std::time::Duration;
+
+mod listen;
 
 const QUOTA_DEFAULT_BYTES: u64 = 2 << 30;
 const QUOTA_ADVISED_BYTES: i64 = 8 << 30;
@@ -84,7 +86,7 @@ impl Settings {
             );
         }
         let log = self.draft.log.verify().map_err(Error::Invalid)?;
-        let listen = listen(&self.draft)?;
+        let listen = listen::listen(&self.draft, notes)?;
         let cluster = self.cluster(notes)?;
         let Draft { name, data_dir, wal_dir, raft, slow, gates, .. } = self.draft;
         check_raft(&raft)?;
@@ -248,25 +250,6 @@ fn or_default<T: Default + PartialEq>(value: T, default: T) -> T {
 
 fn gates_are_default(gates: &super::FeatureGates) -> bool {
     *gates == super::FeatureGates::default()
-}
-
-fn listen(draft: &Draft) -> Result<Listen> {
-    let urls = |urls: &[EndpointUrl]| -> Result<Vec<ListenUrl>> {
-        urls.iter().cloned().map(|url| ListenUrl::new(url).map_err(Error::Invalid)).collect()
-    };
-    let listen = Listen {
-        peer: urls(&draft.listen_peer_urls)?,
-        client: urls(&draft.listen_client_urls)?,
-        metrics: urls(&draft.listen_metrics_urls)?,
-        streams_max: draft.streams_max,
-        keepalive: draft.keepalive.clone(),
-        json_gateway: draft.json_gateway,
-        pprof: draft.pprof,
-    };
-    if listen.client.is_empty() || listen.peer.is_empty() {
-        return invalid("--listen-client-urls and --listen-peer-urls must not be empty");
-    }
-    Ok(listen)
 }
 
 fn check_raft(raft: &Raft) -> Result<()> {

@@ -10,6 +10,8 @@ mod etcdctl;
 mod etcdctl_watch;
 mod header;
 mod health;
+mod http;
+mod http_client;
 mod kv_mvcc;
 mod kv_put_delete;
 mod kv_range;

@@ -10,7 +10,10 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("server", &["*"]),
     ("cli", &["config"]),
     // Adapters see the engine, and of what lies below only the error and result of a read.
-    ("api", &["config", "engine", "mvcc::Error", "mvcc::Result", "pb", "shutdown", "types", "version"]),
+    (
+        "api",
+        &["config", "engine", "mvcc::Error", "mvcc::Result", "pb", "shutdown", "tls", "types", "version"],
+    ),
     ("raft", &["engine", "mvcc::Error", "mvcc::Result", "mvcc::Store", "types"]),
     (
         "engine",
@@ -26,6 +29,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ),
     ("mvcc", &["storage", "types"]),
     ("lease", &["storage", "types"]),
+    ("tls", &["config"]),
     ("storage", &["types"]),
     ("config", &["types", "version"]),
     ("datadir", &["config"]),
@@ -44,6 +48,8 @@ const CONFINED: &[(&str, &[&str])] = &[
     ("openraft", &["raft"]),
     ("tonic", &["api", "pb"]),
     ("tonic_prost", &["api", "pb"]),
+    ("rustls", &["tls"]),
+    ("tokio_rustls", &["tls"]),
     ("hyper", &["api"]),
     ("hyper_util", &["api"]),
 ];

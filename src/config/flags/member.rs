@@ -1,7 +1,7 @@
 //! Entries about one member and the cluster it belongs to.
 
 use super::Kind::{Bool, Choice, Duration, Gates, Int, Text, Uint, Urls};
-use super::{Flag, flag, nowhere, refused, refused_at_bootstrap, tuning};
+use super::{Flag, flag, nowhere, refused_at_bootstrap, tuning};
 
 const DISCOVERY: &str = "members cannot be found by discovery, and a cluster of one would be made instead";
 
@@ -27,11 +27,10 @@ pub(super) const MEMBER: &[Flag] = &[
         Urls(|d, v| d.listen_peer_urls = v),
         "Comma-separated URLs to listen on for other members; hosts are IP addresses or localhost.",
     ),
-    refused(
+    flag(
         "listen-client-http-urls",
         "",
-        Urls(nowhere),
-        "HTTP and gRPC are always served together",
+        Urls(|d, v| d.listen_client_http_urls = v),
         "URLs for HTTP alone, which listen-client-urls then do not serve.",
     ),
     tuning(

@@ -36,7 +36,7 @@ pub(super) const MONITORING: &[Flag] = &[
         Text(|d, v| d.log.rotation = v),
         "When a log file is full (maxsize, in MiB), and which old ones go (maxage, in days; maxbackups).",
     ),
-    tuning(
+    flag(
         "listen-metrics-urls",
         "",
         Urls(|d, v| d.listen_metrics_urls = v),
