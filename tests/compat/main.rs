@@ -8,6 +8,7 @@ mod cluster;
 mod compact;
 mod etcdctl;
 mod etcdctl_watch;
+mod flags;
 mod header;
 mod health;
 mod http;

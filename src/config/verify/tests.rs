@@ -195,14 +195,13 @@ fn what_would_be_dangerous_to_ignore_is_refused() {
         ["--auth-token=jwt,pub-key=x"].as_slice(),
         &["--discovery-srv=example.com"],
         &["--discovery-token=x", "--discovery-endpoints=http://127.0.0.1:1"],
-        &["--cors=https://a.example"],
         &["--initial-cluster-state=existing"],
         &["--initial-cluster=default=http://localhost:2380,b=http://localhost:2382"],
     ] {
         let text = error(words);
         assert!(text.contains("this build does not support"), "{words:?}: {text}");
     }
-    config(&["--auth-token=simple", "--cors="]);
+    config(&["--auth-token=simple"]);
 }
 
 #[test]
