@@ -46,6 +46,7 @@ pub struct Draft {
     pub discovery_fallback: String,
     pub compact_hash_check_time: Duration,
     pub defrag_threshold_mib: u64,
+    pub max_learners: i64,
     pub shutdown_grace_period: Duration,
     pub config_file: String,
     pub print_version: bool,

@@ -142,8 +142,8 @@ fn outputs(names: &[&str]) -> Result<Vec<Output>, String> {
     let mut found: Vec<Output> = Vec::new();
     for name in names {
         let output = match *name {
-            "" if names.len() > 1 => return Err("an element of --log-outputs is empty".into()),
-            "" | "default" | "stderr" => Output::Stderr,
+            "" => return Err("open sink \"\": open : no such file or directory".into()),
+            "default" | "stderr" => Output::Stderr,
             "stdout" => Output::Stdout,
             "systemd/journal" => journal(names)?,
             path => Output::File(path.into()),
@@ -224,6 +224,7 @@ mod tests {
         for (level, format, outputs) in [
             ("foo", "json", "stderr"),
             ("info", "foo", "stderr"),
+            ("info", "json", ""),
             ("info", "json", "stderr,"),
             ("info", "json", "default,stderr"),
             ("info", "json", "systemd/journal,stderr"),

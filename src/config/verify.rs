@@ -91,6 +91,9 @@ impl Settings {
         let Draft { name, data_dir, wal_dir, raft, slow, gates, .. } = self.draft;
         check_raft(&raft)?;
         gates.check().map_err(Error::Invalid)?;
+        if self.draft.max_learners < 0 {
+            return invalid("membership: too many learner members in cluster");
+        }
         if self.draft.compact_hash_check_time.is_zero() {
             return invalid("--compact-hash-check-time must be >0 (set to 0s)");
         }
@@ -290,24 +293,24 @@ fn storage(draft: Storage, quota: i64) -> Storage {
     }
 }
 
-/// `periodic` takes a duration, or a bare number of hours; `revision` a number of revisions. Zero keeps everything.
+/// `periodic` takes a duration, or a bare number of hours; `revision` a number of revisions. Zero keeps everything. As in
+/// etcd, `revision` takes a duration for its number of nanoseconds.
 fn auto_compaction(mode: &str, retention: &str) -> Result<Option<AutoCompaction>> {
-    let number = retention.parse::<u32>().ok();
     let bad =
-        |why: &str| Error::Invalid(format!("error parsing --auto-compaction-retention {retention:?}: {why}"));
+        || Error::Invalid(format!("error parsing CompactionRetention: time: invalid duration {retention:?}"));
+    let (number, nanos) = (retention.parse::<u32>().ok(), value::nanoseconds(retention).filter(|n| *n >= 0));
     match mode {
         "periodic" => {
-            let period = match number {
-                Some(hours) => Duration::from_secs(3600 * u64::from(hours)),
-                None => value::duration(retention).map_err(|e| bad(&e.0))?,
+            let period = match (number, nanos) {
+                (Some(hours), _) => Duration::from_secs(3600 * u64::from(hours)),
+                (None, Some(nanos)) => Duration::from_nanos(nanos.unsigned_abs()),
+                (None, None) => return Err(bad()),
             };
             Ok(Some(AutoCompaction::Periodic(period)).filter(|_| !period.is_zero()))
         }
         "revision" => {
-            let count = retention.parse::<i64>().map_err(|_| bad("not a number of revisions"))?;
-            if count < 0 {
-                return Err(bad("negative"));
-            }
+            let number = retention.parse::<i64>().ok().filter(|number| *number >= 0);
+            let count = number.or(nanos).ok_or_else(bad)?;
             Ok(Some(AutoCompaction::Revision(count)).filter(|_| count > 0))
         }
         "" => invalid("undefined auto-compaction-mode"),

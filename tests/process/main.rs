@@ -2,6 +2,7 @@
 //! Cases that etcd shares are also run against it (`KVIST_TEST_SERVER=/path/to/etcd`), which checks the cases.
 
 mod config;
+mod lifecycle;
 #[path = "../support/mod.rs"]
 mod support;
 

@@ -152,7 +152,7 @@ pub(super) const CLUSTERING: &[Flag] = &[
         "Refuse membership changes that would lose the quorum.",
     ),
     tuning("pre-vote", "true", Bool(|d, v| d.raft.pre_vote = v), "Ask for votes before raising the term."),
-    tuning("max-learners", "1", Uint(nowhere), "Number of learners the cluster may have."),
+    tuning("max-learners", "1", Int(|d, v| d.max_learners = v), "Number of learners the cluster may have."),
     refused_at_bootstrap(
         "discovery-endpoints",
         "",

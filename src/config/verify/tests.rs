@@ -73,6 +73,7 @@ fn auto_compaction_is_time_or_revisions() {
         ("periodic", "30m", Some(AutoCompaction::Periodic(Duration::from_secs(1800)))),
         ("revision", "0", None),
         ("revision", "1000", Some(AutoCompaction::Revision(1000))),
+        ("revision", "5us", Some(AutoCompaction::Revision(5000))),
     ] {
         assert_eq!(auto_compaction(mode, retention), Ok(expected), "{mode} {retention}");
     }
@@ -80,7 +81,7 @@ fn auto_compaction_is_time_or_revisions() {
         ("periodic", "1x"),
         ("periodic", "-1h"),
         ("periodic", ""),
-        ("revision", "5m"),
+        ("revision", "x"),
         ("revision", "-5"),
         ("", "1"),
     ] {
@@ -171,6 +172,11 @@ fn what_does_not_fit_is_refused_with_the_words_of_etcd() {
             "multiple discovery or bootstrap flags are set. Choose one of \"initial-cluster\", \
              \"discovery-endpoints\" or \"discovery-srv\"",
         ),
+        (
+            &["--auto-compaction-retention=x"],
+            "error parsing CompactionRetention: time: invalid duration \"x\"",
+        ),
+        (&["--max-learners=-1"], "membership: too many learner members in cluster"),
         (&["--compact-hash-check-time=0"], "--compact-hash-check-time must be >0 (set to 0s)"),
         (
             &["--initial-advertise-peer-urls=http://:1"],
