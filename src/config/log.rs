@@ -60,6 +60,8 @@ pub struct Rotation {
     pub age_max: Option<Duration>,
     /// Old files beyond this number are removed, the oldest first.
     pub backups_max: Option<usize>,
+    /// Whether old files are compressed.
+    pub compress: bool,
 }
 
 /// How the server logs.
@@ -189,11 +191,9 @@ fn rotation(names: &[&str], json: &str) -> Result<Rotation, String> {
         serde_json::error::Category::Data => format!("invalid log rotation config: {error}"),
         _ => format!("improperly formatted log rotation config: {error}"),
     })?;
-    if fields.compress {
-        return Err("this build does not support \"compress\" in --log-rotation-config-json".into());
-    }
     let positive = |value: i64| u64::try_from(value).ok().filter(|value| *value > 0);
     Ok(Rotation {
+        compress: fields.compress,
         bytes_max: positive(fields.maxsize).unwrap_or(FILE_MEBIBYTES_DEFAULT).saturating_mul(MEBIBYTE),
         age_max: positive(fields.maxage)
             .map(|days| DAY.saturating_mul(u32::try_from(days).unwrap_or(u32::MAX))),
@@ -239,16 +239,16 @@ mod tests {
         for outputs in ["default", "stderr", "a,b"] {
             assert_eq!(rotated(outputs, "{}"), Err(one_file.into()), "{outputs}");
         }
-        let rotation = rotated("stderr,a", r#"{"maxsize": 2, "maxage": 3, "maxbackups": 4}"#).unwrap();
+        let rotation =
+            rotated("stderr,a", r#"{"maxsize": 2, "maxage": 3, "maxbackups": 4, "compress": true}"#).unwrap();
         assert_eq!((rotation.bytes_max, rotation.backups_max), (2 << 20, Some(4)));
-        assert_eq!(rotation.age_max, Some(3 * DAY));
-        let none = Rotation { bytes_max: 100 << 20, age_max: None, backups_max: None };
+        assert_eq!((rotation.age_max, rotation.compress), (Some(3 * DAY), true));
+        let none = Rotation { bytes_max: 100 << 20, age_max: None, backups_max: None, compress: false };
         assert_eq!(rotated("a", r#"{"maxsize": 0, "maxage": -1}"#), Ok(none));
         assert_eq!(rotated("a", "{}"), Ok(none));
         for (json, message) in [
             ("{x", "improperly formatted log rotation config"),
             (r#"{"maxsize": "x"}"#, "invalid log rotation config"),
-            (r#"{"compress": true}"#, "does not support"),
         ] {
             let error = rotated("a", json).unwrap_err();
             assert!(error.starts_with(message) || error.contains(message), "{json}: {error}");

@@ -111,7 +111,7 @@ fn lines_go_to_every_output() {
 #[test]
 fn a_log_file_rotates() {
     let temp = tempfile::tempdir().unwrap();
-    let rotation = Some(Rotation { bytes_max: 100, age_max: None, backups_max: Some(1) });
+    let rotation = Some(Rotation { bytes_max: 100, age_max: None, backups_max: Some(1), compress: false });
     let log = Log { outputs: vec![Output::File(temp.path().join("a"))], rotation, ..Log::default() };
     let write =
         || (0..9).for_each(|n| tracing::info!(n, "a line of more than fifty bytes, with its time and place"));

@@ -34,7 +34,7 @@ pub(super) const MONITORING: &[Flag] = &[
         "log-rotation-config-json",
         ROTATION,
         Text(|d, v| d.log.rotation = v),
-        "When a log file is full (maxsize, in MiB), and which old ones go (maxage, in days; maxbackups).",
+        "When a log file is full (maxsize, in MiB), and which old ones go (maxage, in days; maxbackups) or are compressed (compress).",
     ),
     flag(
         "listen-metrics-urls",
