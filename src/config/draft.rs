@@ -29,7 +29,7 @@ pub struct Draft {
     pub tls_max_version: String,
     pub cipher_suites: String,
     pub json_gateway: bool,
-    pub cors: String,
+    pub cors: Vec<String>,
     pub host_whitelist: String,
     pub pprof: bool,
     pub raft: Raft,

@@ -96,6 +96,7 @@ impl Stream {
             .args(["-s", "-N", "-X", "POST", "-T", ".", "-H", "Expect:", &url])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
+            .stderr(Stdio::null())
             .spawn()
             .expect("run curl");
         let stdout = BufReader::new(child.stdout.take().expect("stdout is piped"));

@@ -9,8 +9,37 @@ use http::{Response, StatusCode};
 use http_body::Frame;
 use http_body_util::{BodyExt, Full, StreamBody};
 use prost_reflect::MessageDescriptor;
+use std::sync::Arc;
+use tokio::sync::Notify;
+use tokio::time::Instant;
 use tonic::body::Body;
 use tonic::{Code, Status};
+
+/// How long a client waits.
+pub struct Client {
+    /// Until when, if it said so.
+    pub deadline: Option<Instant>,
+    /// Told when it has gone away.
+    pub gone: Arc<Notify>,
+}
+
+impl Client {
+    /// Waits for a part of a call with the client.
+    pub async fn waits_for<T>(&self, part: impl Future<Output = T>) -> Result<T, Status> {
+        let late = async {
+            match self.deadline {
+                Some(deadline) => tokio::time::sleep_until(deadline).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            part = part => Ok(part),
+            () = late => Err(Status::deadline_exceeded("context deadline exceeded")),
+            () = self.gone.notified() => Err(Status::cancelled("context canceled")),
+        }
+    }
+}
 
 /// The messages of an answer, one after the other.
 pub struct Messages {
@@ -18,14 +47,15 @@ pub struct Messages {
     buffer: BytesMut,
     /// How the call ended, once that is known.
     end: Option<Result<(), Status>>,
+    client: Client,
 }
 
 impl Messages {
-    /// The messages of `response`.
-    pub fn new(response: Response<Body>) -> Messages {
+    /// The messages of `response`, as long as `client` waits for them.
+    pub fn new(response: Response<Body>, client: Client) -> Messages {
         let (parts, body) = response.into_parts();
         let end = Status::from_header_map(&parts.headers).map(outcome);
-        Messages { body, buffer: BytesMut::new(), end }
+        Messages { body, buffer: BytesMut::new(), end, client }
     }
 
     /// The next message; `None` at the end of a call that succeeded.
@@ -37,7 +67,7 @@ impl Messages {
             if let Some(end) = &self.end {
                 return end.clone().map(|()| None);
             }
-            match self.body.frame().await {
+            match self.client.waits_for(self.body.frame()).await? {
                 Some(Ok(frame)) => match frame.into_data() {
                     Ok(data) => self.buffer.extend_from_slice(&data),
                     Err(frame) => {

@@ -17,12 +17,13 @@ use http::header::{AUTHORIZATION, CONTENT_TYPE, TE, WWW_AUTHENTICATE};
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full, Limited};
-use lines::Messages;
+use lines::{Client, Messages};
 use objects::Objects;
 use prost_reflect::MessageDescriptor;
 use routes::{Route, Routes};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::time::Instant;
 use tonic::body::Body;
 use tonic::{Code, Status};
 use tower_service::Service;
@@ -67,15 +68,7 @@ impl Gateway {
         if parts.method != Method::POST {
             return failure(&Status::unimplemented("Method Not Allowed"));
         }
-        let answer = self.call(route, &parts.headers, body);
-        let answer = match parts.headers.get("grpc-timeout").map(timeout) {
-            None => answer.await,
-            Some(Err(status)) => Err(status),
-            Some(Ok(limit)) => tokio::time::timeout(limit, answer)
-                .await
-                .unwrap_or_else(|_| Err(Status::deadline_exceeded("context deadline exceeded"))),
-        };
-        answer.unwrap_or_else(|status| failure(&status))
+        self.call(route, &parts.headers, body).await.unwrap_or_else(|status| failure(&status))
     }
 
     async fn call(
@@ -84,28 +77,24 @@ impl Gateway {
         headers: &HeaderMap,
         body: Incoming,
     ) -> Result<Response<Body>, Status> {
+        let client = Client { deadline: deadline(headers)?, gone: Arc::default() };
         let body = if route.takes_stream {
-            Body::new(Objects::new(body, route.input.clone(), self.text_bytes_max))
+            Body::new(Objects::new(body, route.input.clone(), self.text_bytes_max, Arc::clone(&client.gone)))
         } else {
-            let text = self.collect(body).await?;
-            Body::new(Full::new(
-                offload(text.len(), {
-                    let input = route.input.clone();
-                    move || json::to_frame(&input, &text)
-                })
-                .await?,
-            ))
+            let (text, input) = (self.collect(body).await?, route.input.clone());
+            let frame = offload(text.len(), move || json::to_frame(&input, &text));
+            Body::new(Full::new(frame.await?))
         };
         let mut request = Request::new(body);
         *request.method_mut() = Method::POST;
         *request.uri_mut() = route.uri.clone();
         *request.version_mut() = http::Version::HTTP_2;
         *request.headers_mut() = metadata(headers);
-        let response = match self.front.clone().call(request).await {
+        let response = match client.waits_for(self.front.clone().call(request)).await? {
             Ok(response) => response,
             Err(never) => match never {},
         };
-        let messages = Messages::new(response);
+        let messages = Messages::new(response, client);
         if route.answers_stream {
             Ok(lines::answer(messages, route.output.clone()).await)
         } else {
@@ -170,6 +159,12 @@ fn metadata(headers: &HeaderMap) -> HeaderMap {
         }
     }
     metadata
+}
+
+/// When the client stops waiting, if it says so.
+fn deadline(headers: &HeaderMap) -> Result<Option<Instant>, Status> {
+    let Some(value) = headers.get("grpc-timeout") else { return Ok(None) };
+    Ok(Instant::now().checked_add(timeout(value)?))
 }
 
 /// Reads a time limit in gRPC's form, such as `5S` or `100m`.

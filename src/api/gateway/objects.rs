@@ -7,7 +7,9 @@ use bytes::{Bytes, BytesMut};
 use http_body::{Body, Frame};
 use prost_reflect::MessageDescriptor;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use tokio::sync::Notify;
 use tonic::Status;
 
 /// See the module.
@@ -18,14 +20,16 @@ pub struct Objects {
     splitter: Splitter,
     message: MessageDescriptor,
     bytes_max: usize,
+    /// Told when the client has gone away amid the body.
+    gone: Arc<Notify>,
     is_done: bool,
 }
 
 impl Objects {
-    /// The objects of `body`, each of at most `bytes_max` bytes.
-    pub fn new(body: Incoming, message: MessageDescriptor, bytes_max: usize) -> Objects {
+    /// The objects of `body`, each of at most `bytes_max` bytes. Tells `gone` when it breaks off.
+    pub fn new(body: Incoming, message: MessageDescriptor, bytes_max: usize, gone: Arc<Notify>) -> Objects {
         let (buffer, splitter) = (BytesMut::new(), Splitter::default());
-        Objects { body, buffer, splitter, message, bytes_max, is_done: false }
+        Objects { body, buffer, splitter, message, bytes_max, gone, is_done: false }
     }
 
     /// The next message, if it is complete.
@@ -73,7 +77,11 @@ impl Body for Objects {
                         self.buffer.extend_from_slice(data);
                     }
                 }
-                Some(Err(_)) | None => self.is_done = true,
+                Some(Err(_)) => {
+                    self.is_done = true;
+                    self.gone.notify_one();
+                }
+                None => self.is_done = true,
             }
         }
         Poll::Ready(None)

@@ -6,6 +6,7 @@ use crate::api::etcd::error;
 use crate::engine::command::{AlarmKind, Range, RevisionBounds, Sort};
 use crate::engine::scan::Budget;
 use crate::engine::{self, Engine};
+use crate::metrics::METRICS;
 use crate::types::KeyRange;
 use axum::Router;
 use axum::extract::{Request, State};
@@ -80,7 +81,9 @@ pub fn routes() -> Router<Engine> {
 async fn report(root: &'static str, engine: &Engine, checks: &[Check], verbose: bool) -> Response {
     let (mut lines, mut failed) = (String::new(), false);
     for check in checks {
-        match check.run(engine).await {
+        let result = check.run(engine).await;
+        count(root, check.name(), result.is_ok());
+        match result {
             Ok(()) => lines += &format!("[+]{} ok\n", check.name()),
             Err(error) => {
                 failed = true;
@@ -96,6 +99,13 @@ async fn report(root: &'static str, engine: &Engine, checks: &[Check], verbose: 
         lines.clear();
     }
     reply::text(StatusCode::OK, lines + "ok\n")
+}
+
+fn count(root: &str, name: &str, succeeded: bool) {
+    let (metrics, kind) = (&METRICS.server, root.trim_start_matches('/'));
+    let status = if succeeded { "success" } else { "error" };
+    metrics.healthcheck.with_label_values(&[kind, name]).set(succeeded.into());
+    metrics.healthchecks.with_label_values(&[kind, name, status]).inc();
 }
 
 /// Reads a key as nobody in particular; the text of what went wrong.

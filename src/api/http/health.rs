@@ -3,6 +3,7 @@
 use super::checks::{alarm_name, queries, read};
 use super::reply;
 use crate::engine::Engine;
+use crate::metrics::METRICS;
 use axum::Router;
 use axum::extract::{Request, State};
 use axum::response::Response;
@@ -28,10 +29,12 @@ async fn health(State(engine): State<Engine>, request: Request) -> Response {
     let serializable = queries(&request, "serializable").first().is_some_and(|value| value == "true");
     match reason(&engine, &excluded, serializable).await {
         None => {
+            METRICS.server.health_success.inc();
             let text = reply::written(&Health { health: "true", reason: String::new() });
-            reply::json(StatusCode::OK, text, "text/plain; charset=utf-8")
+            reply::bytes(text, "text/plain; charset=utf-8")
         }
         Some(reason) => {
+            METRICS.server.health_failures.inc();
             tracing::warn!(%reason, "serving /health false");
             let text = reply::written(&Health { health: "false", reason });
             reply::text(StatusCode::SERVICE_UNAVAILABLE, text + "\n")

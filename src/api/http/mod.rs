@@ -1,5 +1,5 @@
-//! Plain HTTP beside gRPC (contract 4.1 and 4.2): versions, health, and the JSON gateway for clients; health alone for
-//! monitoring; what members ask each other for peers. Paths, texts and header fields are those of etcd, since probes
+//! Plain HTTP beside gRPC (contract 4.1 and 4.2): versions, metrics, health, and the JSON gateway for clients; metrics
+//! and health alone for monitors; what members ask each other for peers. Paths, texts and header fields are those of etcd, since probes
 //! and scripts match them.
 //!
 //! Called by `connection` with everything that is no gRPC; put together by `server`.
@@ -61,7 +61,8 @@ impl Http {
 
     /// What is there for monitoring.
     pub fn for_metrics(engine: &Engine) -> Http {
-        let router = health::routes().merge(checks::routes()).with_state(engine.clone());
+        let router = info::metrics_route().merge(health::routes()).merge(checks::routes());
+        let router = router.with_state(engine.clone());
         Http { router: router.fallback(reply::not_found), access: None }
     }
 

@@ -79,6 +79,8 @@ pub(super) enum Kind {
     /// In humantime's syntax, for flags that etcd does not have.
     HumanDuration(fn(&mut Draft, Duration)),
     Urls(fn(&mut Draft, Vec<EndpointUrl>)),
+    /// URLs, or `*` for all.
+    Origins(fn(&mut Draft, Vec<String>)),
     Gates(fn(&mut Draft) -> &mut FeatureGates),
     /// Anything or nothing.
     Any,
@@ -141,7 +143,7 @@ impl Flag {
             Kind::Uint(_) | Kind::Uint32(_) => Shape::Uint,
             Kind::Duration(_) => Shape::Duration,
             Kind::Text(_) | Kind::HumanDuration(_) | Kind::Any => Shape::Text,
-            Kind::Choice(..) | Kind::Urls(_) | Kind::Gates(_) => Shape::Urls,
+            Kind::Choice(..) | Kind::Urls(_) | Kind::Origins(_) | Kind::Gates(_) => Shape::Urls,
         }
     }
 
@@ -168,6 +170,10 @@ impl Flag {
             Kind::Duration(to) => to(draft, value::duration(text)?),
             Kind::HumanDuration(to) => to(draft, value::human_duration(text)?),
             Kind::Urls(to) => to(draft, EndpointUrl::parse_list(text)?),
+            Kind::Origins(to) if text == "*" => to(draft, vec![text.to_owned()]),
+            Kind::Origins(to) => {
+                to(draft, EndpointUrl::parse_list(text)?.iter().map(ToString::to_string).collect());
+            }
             Kind::Gates(of) => of(draft).add(text)?,
             Kind::Any => {}
         }

@@ -1,6 +1,6 @@
 //! Entries about client connections, and about who may do what over them.
 
-use super::Kind::{Bool, Duration, Int, Text, Uint, Uint32};
+use super::Kind::{Bool, Duration, Int, Origins, Text, Uint, Uint32};
 use super::{Flag, flag, nowhere, refused, tuning};
 use crate::config::tls::list;
 
@@ -146,8 +146,8 @@ pub(super) const SECURITY: &[Flag] = &[
     flag(
         "cors",
         "*",
-        Text(|d, v| d.cors = v),
-        "Comma-separated origins that browsers may come from; * is all.",
+        Origins(|d, v| d.cors = v),
+        "Comma-separated origins, as URLs with ports, that browsers may come from; * is all.",
     ),
     flag(
         "host-whitelist",

@@ -21,7 +21,7 @@ pub(super) fn listen(draft: &Draft, notes: &mut Vec<Note>) -> Result<Listen> {
         streams_max: draft.streams_max,
         keepalive: draft.keepalive.clone(),
         json_gateway: draft.json_gateway,
-        origins: words(&draft.cors),
+        origins: draft.cors.clone(),
         hosts: words(&draft.host_whitelist),
         pprof: draft.pprof,
     };
