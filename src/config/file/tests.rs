@@ -1,6 +1,8 @@
 //! What a file becomes, and what is refused. Cases and outcomes were tried with etcd 3.7.1.
 
+use super::super::flags::Effect;
 use super::super::url::join;
+use super::keys::{Means, NOT_IN_FILES, top_level};
 use super::*;
 use proptest::prelude::*;
 
