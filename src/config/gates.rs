@@ -27,7 +27,7 @@ pub struct Gate {
 pub const GATES: [Gate; 9] = [
     alpha("CompactHashCheck", "No effect: there are no other members to compare with"),
     beta("FastLeaseKeepAlive", "No effect: a renewal never waits for the log"),
-    alpha("InitialCorruptCheck", "No effect: there are no other members to compare with"),
+    alpha("InitialCorruptCheck", "A member with data reads all of it before it serves clients"),
     alpha("LeaseCheckpoint", "No effect: checkpoints are always recorded"),
     alpha(
         "LeaseCheckpointPersist",
@@ -35,7 +35,7 @@ pub const GATES: [Gate; 9] = [
     ),
     alpha("PriorityRequest", "No effect: proposals are bounded where they enter"),
     alpha("SetMemberLocalAddr", "No effect: there are no other members to connect to"),
-    alpha("StopGRPCServiceOnDefrag", "No effect: requests are served during a defragmentation"),
+    alpha("StopGRPCServiceOnDefrag", "Health checks say no during a defragmentation; requests are served"),
     beta(
         "TxnModeWriteWithSharedBuffer",
         "No effect: it chooses between two buffers of etcd's storage engine",
@@ -49,6 +49,9 @@ const fn alpha(name: &'static str, meaning: &'static str) -> Gate {
 const fn beta(name: &'static str, meaning: &'static str) -> Gate {
     Gate { name, stage: Stage::Beta, meaning }
 }
+
+/// Gates that somebody asks about.
+const EFFECTIVE: [&str; 2] = ["InitialCorruptCheck", "StopGRPCServiceOnDefrag"];
 
 /// Which gates are open.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -99,6 +102,13 @@ impl FeatureGates {
         self.0.get(name).copied().unwrap_or_else(default)
     }
 
+    /// Whether a gate was given a value other than its default that changes nothing.
+    pub(super) fn any_without_effect(&self) -> bool {
+        GATES.iter().any(|gate| {
+            self.is_open(gate.name) != (gate.stage == Stage::Beta) && !EFFECTIVE.contains(&gate.name)
+        })
+    }
+
     /// What etcd demands between gates.
     pub(super) fn check(&self) -> Result<(), String> {
         if self.is_open("LeaseCheckpointPersist") && !self.is_open("LeaseCheckpoint") {
@@ -131,6 +141,8 @@ mod tests {
         assert!(some.is_open("InitialCorruptCheck") && !some.is_open("FastLeaseKeepAlive"));
         assert!(FeatureGates::default().is_open("TxnModeWriteWithSharedBuffer"));
         assert!(!FeatureGates::default().is_open("NoSuchGate"));
+        assert!(some.any_without_effect() && !FeatureGates::default().any_without_effect());
+        assert!(!gates(&["InitialCorruptCheck=true"]).any_without_effect());
         assert_eq!(error("Foo=true"), "unrecognized feature gate: Foo");
         assert_eq!(error("CompactHashCheck"), "missing bool value for CompactHashCheck");
         assert_eq!(

@@ -97,7 +97,7 @@ impl Settings {
         if self.draft.compact_hash_check_time.is_zero() {
             return invalid("--compact-hash-check-time must be >0 (set to 0s)");
         }
-        if !gates_are_default(&gates) {
+        if gates.any_without_effect() {
             notes.push(Note::WithoutEffect("feature-gates"));
         }
         let compaction = Compaction {
@@ -134,6 +134,7 @@ impl Settings {
             },
             compaction,
             limits,
+            corrupt_check_interval: Some(self.draft.corrupt_check_interval).filter(|time| !time.is_zero()),
             watch_progress_interval: or_default(self.draft.watch_progress_interval, Duration::from_secs(600))
                 .max(WATCH_PROGRESS_MIN),
             slow,
@@ -249,10 +250,6 @@ impl Config {
 
 fn or_default<T: Default + PartialEq>(value: T, default: T) -> T {
     if value == T::default() { default } else { value }
-}
-
-fn gates_are_default(gates: &super::FeatureGates) -> bool {
-    *gates == super::FeatureGates::default()
 }
 
 fn check_raft(raft: &Raft) -> Result<()> {

@@ -3,10 +3,13 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod auto_compact;
 mod client;
 mod cluster;
 mod compact;
+mod election;
 mod etcdctl;
+mod etcdctl_cluster;
 mod etcdctl_watch;
 mod flags;
 mod gateway;
@@ -25,6 +28,7 @@ mod lease_expiry;
 mod limits;
 mod limits_keys;
 mod listeners;
+mod lock;
 mod maintenance;
 mod quota;
 mod range_stream;
