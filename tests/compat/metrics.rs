@@ -1,8 +1,9 @@
 //! What `/metrics` shows (contract section 6), and what the log says of slow requests (G-10).
 
-use crate::client::{Session, own, pb};
+use crate::client::{Session, own};
 use crate::http_client::{curl, get};
 use crate::support::{Server, etcd_tool, free_port, is_foreign_server, wait_until};
+use kvist::pb::etcdserverpb as pb;
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;

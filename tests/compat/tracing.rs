@@ -1,7 +1,7 @@
 //! Distributed tracing: spans of calls arrive at a collector.
 
-use crate::client::pb;
 use crate::support::{Server, is_foreign_server};
+use kvist::pb::etcdserverpb as pb;
 use opentelemetry_proto::tonic::collector::trace::v1::trace_service_server::{
     TraceService, TraceServiceServer,
 };
