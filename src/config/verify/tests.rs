@@ -157,14 +157,13 @@ fn what_would_be_dangerous_to_ignore_is_refused() {
         &["--discovery-srv=example.com"],
         &["--force-new-cluster"],
         &["--config-file=/etc/etcd.yml"],
-        &["--cors=https://a.example"],
         &["--initial-cluster-state=existing"],
         &["--initial-cluster=default=http://localhost:2380,b=http://localhost:2382"],
     ] {
         let text = error(words);
         assert!(text.contains("this build does not support"), "{words:?}: {text}");
     }
-    config(&["--auth-token=simple", "--cors="]);
+    config(&["--auth-token=simple"]);
 }
 
 #[test]
