@@ -74,7 +74,7 @@ async fn sorted(etcd: &Etcd, query: Range) -> Result<Found, Status> {
         }
     }
     put_tail(&mut out, etcd.header(revision), found.more, found.count);
-    finish(out, found.count)
+    finish(out, found.kvs.len() as i64)
 }
 
 async fn in_key_order(etcd: &Etcd, query: Range) -> Result<Found, Status> {
@@ -89,7 +89,7 @@ async fn in_key_order(etcd: &Etcd, query: Range) -> Result<Found, Status> {
     let header = etcd.header(revision);
     if scan.is_done() {
         put_tail(&mut out, header, scan.more, scan.count);
-        return finish(out, scan.count);
+        return finish(out, scan.emitted());
     }
     let work = move || rest(scan, out, header, keys_only);
     tokio::task::spawn_blocking(work).await.map_err(|_| error::Error::Stopped)?
@@ -103,7 +103,7 @@ fn rest(mut scan: Scan, mut out: Vec<u8>, header: ResponseHeader, keys_only: boo
     }
     if scan.is_done() {
         put_tail(&mut out, header, scan.more, scan.count);
-        return finish(out, scan.count);
+        return finish(out, scan.emitted());
     }
     // The client gets what we have, then a second reader's pieces, while this one only measures the rest.
     let reader = scan.clone();
@@ -120,7 +120,7 @@ fn rest(mut scan: Scan, mut out: Vec<u8>, header: ResponseHeader, keys_only: boo
     len += tail.len() as u64;
     out[..PREFIX].copy_from_slice(&body::prefix(len)?);
     let pieces = Streamed { first: Some(out), reader, tail: Some(tail), keys_only };
-    Ok(Found { response: body::response(pieces), count: scan.count, bytes: len as usize })
+    Ok(Found { response: body::response(pieces), count: scan.emitted(), bytes: len as usize })
 }
 
 fn emit(
