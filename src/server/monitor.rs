@@ -40,10 +40,8 @@ fn consensus(engine: &Engine) {
     server.is_learner.set(i64::from(status.is_learner));
     server.proposals_committed.set(status.committed.max(status.applied) as i64);
     server.proposals_applied.set(status.applied as i64);
-    let cluster = engine.versions().cluster.to_string();
-    let minor = cluster.rsplit_once('.').map_or(&*cluster, |(minor, _)| minor);
     server.cluster_version.reset();
-    server.cluster_version.with_label_values(&[minor]).set(1);
+    server.cluster_version.with_label_values(&[&engine.versions().cluster.short()]).set(1);
     server.known_peers.reset();
     for member in engine.members() {
         server.known_peers.with_label_values(&[&hex(me), &hex(member.id)]).set(1);
