@@ -12,7 +12,7 @@ pub mod table;
 pub mod token;
 
 pub use permission::Access;
-pub use store::{Change, Permission, PermissionKind, Role, State, Store, User};
+pub use store::{Change, Permission, PermissionKind, Role, State, Store, TokenChange, User};
 
 use std::sync::Arc;
 

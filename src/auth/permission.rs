@@ -119,7 +119,8 @@ impl Intervals {
         for next in intervals {
             match merged.last_mut() {
                 Some(last) if last.reaches(&next.start) => {
-                    if last.end.is_some() && next.end.as_ref().is_none_or(|end| last.end.as_ref() < Some(end)) {
+                    if last.end.is_some() && next.end.as_ref().is_none_or(|end| last.end.as_ref() < Some(end))
+                    {
                         last.end = next.end;
                     }
                 }

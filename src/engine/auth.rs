@@ -66,8 +66,11 @@ impl Engine {
         for _ in 0..RESTAMPS_MAX {
             let checked = auth.passwords.check(self.auth_state(), user, password.to_owned()).await?;
             let token_prefix = auth.tokens.prefix();
-            let change =
-                Change::Authenticate { user: user.to_owned(), revision: checked, token_prefix: token_prefix.clone() };
+            let change = Change::Authenticate {
+                user: user.to_owned(),
+                revision: checked,
+                token_prefix: token_prefix.clone(),
+            };
             match self.write(Origin::Server, Command::Auth(change)).await {
                 Ok(Outcome::Authenticated { revision, auth_revision, index }) => {
                     return Ok((auth.tokens.issue(user, &token_prefix, index, auth_revision)?, revision));

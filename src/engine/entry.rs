@@ -196,7 +196,9 @@ mod tests {
             let entry = Entry::decode(Bytes::copy_from_slice(stored)).unwrap();
             assert_eq!((entry.origin(), entry.command(), entry.time_ms()), (&origin, &command, 5));
         }
-        for damaged in [&[2, 5, 3, 6, 6][..], &[2, 5, 2, 9, b'a', 1, 6, 6], &[2, 5, 2, 1, 0xff, 1, 6, 6], &[2, 5]] {
+        for damaged in
+            [&[2, 5, 3, 6, 6][..], &[2, 5, 2, 9, b'a', 1, 6, 6], &[2, 5, 2, 1, 0xff, 1, 6, 6], &[2, 5]]
+        {
             assert!(matches!(Entry::decode(Bytes::copy_from_slice(damaged)), Err(Error::Damaged(_))));
         }
     }

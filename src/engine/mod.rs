@@ -18,10 +18,10 @@ pub mod scan;
 pub mod tasks;
 pub mod watch;
 
+pub use crate::auth::{Auth, Caller};
 pub use crate::mvcc::hash::Hash;
 pub use crate::mvcc::{Event, NEVER_COMPACTED, Snapshot};
 pub use crate::storage::codec::{Image, Meta, Value, live_image, put_varint, tombstone_image, varint_len};
-pub use crate::auth::{Auth, Caller};
 pub use auth::Permit;
 pub use entry::Origin;
 pub use error::{Error, Result};
@@ -84,7 +84,7 @@ pub struct Parts {
     /// Lease deadlines.
     pub leases: Arc<LeaseKeeper>,
     /// Users, tokens and passwords.
-    pub auth: Auth,
+    pub auth: Arc<Auth>,
     /// The log.
     pub consensus: Arc<dyn Consensus>,
     /// Who we are.

@@ -8,8 +8,8 @@
 
 use super::command::{Command, DeleteRange, Op, Put, Txn};
 use crate::auth::{Access, Caller, Change, Error, State};
-use crate::types::{KeyRange, LeaseId};
 use crate::mvcc;
+use crate::types::{KeyRange, LeaseId};
 use bytes::Bytes;
 
 /// An answer, or a failure to read the keys of a lease.

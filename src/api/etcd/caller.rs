@@ -41,7 +41,11 @@ impl Etcd {
     }
 
     /// Who sent a request with this head.
-    pub fn caller_from(&self, headers: &HeaderMap, extensions: &Extensions) -> Result<Option<Caller>, Status> {
+    pub fn caller_from(
+        &self,
+        headers: &HeaderMap,
+        extensions: &Extensions,
+    ) -> Result<Option<Caller>, Status> {
         if !self.engine.is_auth_enabled() {
             return Ok(None);
         }

@@ -30,7 +30,10 @@ impl Cluster for Etcd {
         Ok(Response::new(MemberListResponse { header: Some(self.header(0)), members: members.collect() }))
     }
 
-    async fn member_add(&self, request: Request<MemberAddRequest>) -> Result<Response<MemberAddResponse>, Status> {
+    async fn member_add(
+        &self,
+        request: Request<MemberAddRequest>,
+    ) -> Result<Response<MemberAddResponse>, Status> {
         self.require_root(&request)?;
         Err(absent("MemberAdd"))
     }

@@ -1,7 +1,7 @@
 //! The one table between our errors and etcd's: gRPC code and text, to the letter (contract §2). Clients match the text.
 
-use crate::{auth, engine};
 use crate::engine::command::Refusal;
+use crate::{auth, engine};
 use tonic::{Code, Status};
 
 macro_rules! errors {

@@ -51,7 +51,11 @@ where
     let query = convert::range(request);
     let caller = etcd.caller_with(&credentials)?;
     let permit = etcd.engine.permit_range(caller.as_ref(), &query.range).map_err(error::status)?;
-    if Scan::can(&query) { in_key_order(&etcd, query, permit).await } else { sorted(&etcd, query, permit).await }
+    if Scan::can(&query) {
+        in_key_order(&etcd, query, permit).await
+    } else {
+        sorted(&etcd, query, permit).await
+    }
 }
 
 async fn sorted(etcd: &Etcd, query: Range, mut permit: Permit) -> Result<Response<Body>, Status> {

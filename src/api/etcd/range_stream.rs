@@ -1,8 +1,8 @@
 //! `KV.RangeStream`: a range in chunks at one revision, each made when the client can take it (KV-S1 to S6).
 
 use super::{Etcd, error};
-use crate::engine::command::{Range, SortTarget};
 use crate::engine::Permit;
+use crate::engine::command::{Range, SortTarget};
 use crate::engine::scan::{Budget, Scan};
 use crate::pb::etcdserverpb::{RangeResponse, RangeStreamResponse, ResponseHeader};
 use crate::pb::mvccpb::KeyValue;

@@ -206,7 +206,9 @@ impl WatchStream {
         match self.etcd.engine.permit_range(caller.as_ref(), range) {
             Ok(_) => Ok(()),
             Err(engine::Error::Auth(auth::Error::UserEmpty)) => Err(error::Error::UserEmpty.go_text()),
-            Err(engine::Error::Auth(auth::Error::OldRevision)) => Err(error::Error::AuthOldRevision.go_text()),
+            Err(engine::Error::Auth(auth::Error::OldRevision)) => {
+                Err(error::Error::AuthOldRevision.go_text())
+            }
             Err(_) => Err(error::Error::PermissionDenied.go_text()),
         }
     }

@@ -100,7 +100,10 @@ impl Keys {
             Family::Hmac(algorithm) => {
                 let bytes = private.filter(|bytes| !bytes.is_empty()).ok_or(KeyError::Missing)?;
                 let key = hmac::Key::new(algorithm, bytes);
-                return Ok(Keys { verifying: Verifying::Hmac(key.clone()), signing: Some(Signing::Hmac(key)) });
+                return Ok(Keys {
+                    verifying: Verifying::Hmac(key.clone()),
+                    signing: Some(Signing::Hmac(key)),
+                });
             }
             Family::Rsa(_, verification) | Family::Ecdsa(_, verification) => verification,
             Family::Ed25519 => &signature::ED25519,
