@@ -3,6 +3,10 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod auth;
+mod auth_client;
+mod auth_permission;
+mod auth_token;
 mod client;
 mod cluster;
 mod compact;
