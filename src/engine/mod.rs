@@ -13,6 +13,8 @@ pub mod error;
 pub mod flusher;
 pub mod leases;
 pub mod permit;
+#[cfg(test)]
+mod permit_test;
 pub mod read;
 pub mod scan;
 pub mod tasks;

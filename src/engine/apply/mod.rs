@@ -134,6 +134,12 @@ impl Applier {
         &self.members
     }
 
+    /// The store that it writes to.
+    #[cfg(test)]
+    pub fn store(&self) -> &Arc<Store> {
+        &self.store
+    }
+
     /// Users and roles, for those who read them.
     pub fn auth(&self) -> &Arc<auth::Store> {
         &self.auth
