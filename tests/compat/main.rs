@@ -5,6 +5,8 @@ mod support;
 
 mod auth;
 mod auth_client;
+mod auth_etcdctl;
+mod auth_load;
 mod auth_permission;
 mod auth_token;
 mod client;
