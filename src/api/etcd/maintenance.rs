@@ -12,12 +12,9 @@ use crate::pb::etcdserverpb::{
     HashResponse, MoveLeaderRequest, MoveLeaderResponse, SnapshotRequest, SnapshotResponse, StatusRequest,
     StatusResponse,
 };
-use crate::version::ETCD_VERSION;
+use crate::version::{ETCD_VERSION, STORAGE_VERSION};
 use futures_util::stream::Empty;
 use tonic::{Request, Response, Status};
-
-/// Version of the data as etcd's tools see it.
-const STORAGE_VERSION: &str = "3.7.0";
 
 #[tonic::async_trait]
 impl Maintenance for Etcd {
