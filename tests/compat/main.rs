@@ -4,6 +4,7 @@
 mod support;
 
 mod auth;
+mod auth_certificate;
 mod auth_client;
 mod auth_etcdctl;
 mod auth_load;

@@ -12,6 +12,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     (
         "api",
         &[
+            "auth",
             "config",
             "engine",
             "metrics",
@@ -28,6 +29,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     (
         "engine",
         &[
+            "auth",
             "lease",
             "metrics",
             "mvcc",
@@ -40,6 +42,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ),
     ("mvcc", &["metrics", "storage", "types"]),
     ("lease", &["metrics", "storage", "types"]),
+    ("auth", &["storage", "types"]),
     ("storage", &["metrics", "types"]),
     ("tls", &["config"]),
     ("config", &["types", "version"]),
