@@ -120,7 +120,6 @@ fn what_must_not_be_ignored_is_refused() {
         return;
     }
     for flag in [
-        "--auth-token=jwt",
         "--discovery-srv=x",
         "--force-new-cluster",
         "--config-file=x",

@@ -153,8 +153,7 @@ fn what_does_not_fit_is_refused_with_the_words_of_etcd() {
 #[test]
 fn what_would_be_dangerous_to_ignore_is_refused() {
     for words in [
-        ["--auth-token=jwt,pub-key=x"].as_slice(),
-        &["--discovery-srv=example.com"],
+        ["--discovery-srv=example.com"].as_slice(),
         &["--force-new-cluster"],
         &["--config-file=/etc/etcd.yml"],
         &["--cors=https://a.example"],
