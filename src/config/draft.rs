@@ -43,6 +43,7 @@ pub struct Draft {
     pub auth_token: String,
     pub auth_token_ttl_secs: u64,
     pub bcrypt_cost: u64,
+    pub corrupt_check_interval: Duration,
     pub slow: Slow,
     pub gates: FeatureGates,
     pub logger: String,

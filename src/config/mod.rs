@@ -57,6 +57,8 @@ pub struct Config {
     pub watch_progress_interval: Duration,
     /// How users log in.
     pub auth: Auth,
+    /// Time between two checks for corruption; `None`: never.
+    pub corrupt_check_interval: Option<Duration>,
     /// When a slow operation is worth a log line.
     pub slow: Slow,
     /// Gates of behaviour in trial.

@@ -5,11 +5,14 @@ mod caller;
 pub mod check;
 mod cluster;
 pub mod convert;
+mod election;
 pub mod error;
 mod health;
 mod kv;
 mod lease;
+mod lock;
 mod maintenance;
+mod queue;
 pub mod range;
 mod range_stream;
 pub mod watch;
@@ -32,6 +35,8 @@ pub struct Options {
     pub request_bytes_max: usize,
     /// How often an idle watcher that wants it hears of progress.
     pub progress_interval: Duration,
+    /// Whether health checks are told NOT_SERVING during defragmentation.
+    pub stops_on_defrag: bool,
 }
 
 /// State shared by the services. Cheap to clone.
@@ -41,6 +46,7 @@ pub struct Etcd {
     txn_ops_max: usize,
     request_bytes_max: usize,
     progress_interval: Duration,
+    serving: health::Serving,
     shutdown: Shutdown,
 }
 
@@ -52,6 +58,7 @@ impl Etcd {
             txn_ops_max: options.txn_ops_max,
             request_bytes_max: options.request_bytes_max,
             progress_interval: options.progress_interval,
+            serving: health::Serving::new(options.stops_on_defrag),
             shutdown,
         }
     }

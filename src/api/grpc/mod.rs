@@ -10,6 +10,8 @@ use crate::pb::etcdserverpb::kv_server::KvServer;
 use crate::pb::etcdserverpb::lease_server::LeaseServer;
 use crate::pb::etcdserverpb::maintenance_server::MaintenanceServer;
 use crate::pb::health::health_server::HealthServer;
+use crate::pb::v3electionpb::election_server::ElectionServer;
+use crate::pb::v3lockpb::lock_server::LockServer;
 use bytes::Bytes;
 use http::{Request, Response};
 use limit::Limited;
@@ -34,6 +36,8 @@ pub struct Front {
     cluster: ClusterServer<Etcd>,
     maintenance: MaintenanceServer<Etcd>,
     auth: AuthServer<Etcd>,
+    lock: LockServer<Etcd>,
+    election: ElectionServer<Etcd>,
     health: HealthServer<Etcd>,
 }
 
@@ -48,6 +52,8 @@ impl Front {
             cluster: ClusterServer::new(etcd.clone()).max_decoding_message_size(usize::MAX),
             maintenance: MaintenanceServer::new(etcd.clone()).max_decoding_message_size(usize::MAX),
             auth: AuthServer::new(etcd.clone()).max_decoding_message_size(usize::MAX),
+            lock: LockServer::new(etcd.clone()).max_decoding_message_size(usize::MAX),
+            election: ElectionServer::new(etcd.clone()).max_decoding_message_size(usize::MAX),
             health: HealthServer::new(etcd.clone()).max_decoding_message_size(usize::MAX),
             etcd,
         }
@@ -88,6 +94,8 @@ where
             ("etcdserverpb.Cluster", _) => self.cluster.call(request),
             ("etcdserverpb.Maintenance", _) => self.maintenance.call(request),
             ("etcdserverpb.Auth", _) => self.auth.call(request),
+            ("v3lockpb.Lock", _) => self.lock.call(request),
+            ("v3electionpb.Election", _) => self.election.call(request),
             ("grpc.health.v1.Health", _) => self.health.call(request),
             ("", _) => refuse("malformed method name".to_owned()),
             (unknown, _) => refuse(format!("unknown service {unknown}")),
