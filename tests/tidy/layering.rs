@@ -8,6 +8,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("main", &["*"]),
     ("lib", &["*"]),
     ("server", &["*"]),
+    ("cli", &["config"]),
     // Adapters see the engine, and of what lies below only the error and result of a read.
     (
         "api",
@@ -20,6 +21,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "mvcc::Result",
             "pb",
             "shutdown",
+            "telemetry",
             "tls",
             "types",
             "version",
@@ -53,6 +55,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("metrics", &[]),
     ("pb", &[]),
     ("shutdown", &[]),
+    ("telemetry", &["config"]),
     ("types", &[]),
     ("version", &[]),
 ];
@@ -67,6 +70,10 @@ const CONFINED: &[(&str, &[&str])] = &[
     ("tokio_rustls", &["tls"]),
     ("hyper", &["api"]),
     ("hyper_util", &["api"]),
+    ("opentelemetry", &["telemetry"]),
+    ("opentelemetry_otlp", &["telemetry"]),
+    ("opentelemetry_sdk", &["telemetry"]),
+    ("prometheus", &["metrics"]),
 ];
 
 /// A path such as `engine::watch::Hub`, taken from the code, and the line where it begins.
