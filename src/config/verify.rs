@@ -45,12 +45,7 @@ impl Settings {
             return (notes, Err(Error::Positional(word.clone())));
         }
         self.note_effects(&mut notes);
-        let refused = self.refused();
-        // What etcd refuses as well comes first, with its words.
-        let config = self.build(&mut notes).and_then(|config| match refused {
-            Some(error) => Err(error),
-            None => Ok(config),
-        });
+        let config = self.build(&mut notes);
         (notes, config)
     }
 
@@ -62,17 +57,6 @@ impl Settings {
                 notes.push(Note::WithoutEffect(flag.name));
             }
         }
-    }
-
-    fn refused(&self) -> Option<Error> {
-        Flag::all().find_map(|flag| match flag.effect {
-            Effect::Refused(why) if self.asks_for(flag) => Some(Error::Unsupported { flag: flag.name, why }),
-            Effect::Refused(_)
-            | Effect::RefusedAtBootstrap(_)
-            | Effect::Applied
-            | Effect::Tuning
-            | Effect::Ignored => None,
-        })
     }
 
     fn asks_for(&self, flag: &Flag) -> bool {
