@@ -59,7 +59,7 @@ fn add_flag(text: &mut String, flag: &Flag) {
     let note = match flag.effect {
         Effect::Applied | Effect::Ignored => "",
         Effect::Tuning => " (accepted without effect)",
-        Effect::Refused(_) | Effect::RefusedAtBootstrap(_) => " (not supported yet)",
+        Effect::RefusedAtBootstrap(_) => " (not supported yet)",
     };
     let _ = writeln!(text, "  --{} '{}'\n    {}{note}", flag.name, flag.default, flag.help);
 }

@@ -13,6 +13,7 @@
 pub mod alias;
 pub mod arch;
 pub mod args;
+mod auth;
 mod draft;
 pub mod env;
 pub mod file;
@@ -28,6 +29,7 @@ pub mod url;
 pub mod value;
 mod verify;
 
+pub use auth::{Auth, Jwt, Token};
 pub use gates::FeatureGates;
 pub use log::Log;
 pub use monitoring::{Monitoring, Tracing};
@@ -61,6 +63,8 @@ pub struct Config {
     pub limits: Limits,
     /// How often an idle watcher that wants it hears of progress.
     pub watch_progress_interval: Duration,
+    /// How users log in.
+    pub auth: Auth,
     /// Time between two checks for corruption; `None`: never.
     pub corrupt_check_interval: Option<Duration>,
     /// When a slow operation is worth a log line.

@@ -7,7 +7,7 @@ use super::args::{Origin, Settings};
 use super::draft::Draft;
 use super::flags::{Effect, Flag};
 use super::url::{EndpointUrl, join, same_addresses};
-use super::{AutoCompaction, Cluster, Compaction, Config, Error, Note, Raft, Storage, value};
+use super::{Auth, AutoCompaction, Cluster, Compaction, Config, Error, Note, Raft, Storage, value};
 use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -45,12 +45,7 @@ impl Settings {
             return (notes, Err(Error::Positional(word.clone())));
         }
         self.note_effects(&mut notes);
-        let refused = self.refused();
-        // What etcd refuses as well comes first, with its words.
-        let config = self.build(&mut notes).and_then(|config| match refused {
-            Some(error) => Err(error),
-            None => Ok(config),
-        });
+        let config = self.build(&mut notes);
         (notes, config)
     }
 
@@ -62,17 +57,6 @@ impl Settings {
                 notes.push(Note::WithoutEffect(flag.name));
             }
         }
-    }
-
-    fn refused(&self) -> Option<Error> {
-        Flag::all().find_map(|flag| match flag.effect {
-            Effect::Refused(why) if self.asks_for(flag) => Some(Error::Unsupported { flag: flag.name, why }),
-            Effect::Refused(_)
-            | Effect::RefusedAtBootstrap(_)
-            | Effect::Applied
-            | Effect::Tuning
-            | Effect::Ignored => None,
-        })
     }
 
     fn asks_for(&self, flag: &Flag) -> bool {
@@ -105,6 +89,8 @@ impl Settings {
             batch_limit: or_default(self.draft.compaction.batch_limit, 1000),
             sleep_interval: or_default(self.draft.compaction.sleep_interval, Duration::from_millis(10)),
         };
+        let auth =
+            Auth::new(&self.draft.auth_token, self.draft.auth_token_ttl_secs, self.draft.bcrypt_cost, notes)?;
         let limits = self.draft.limits;
         if limits.request_bytes_max > REQUEST_ADVISED_BYTES {
             notes.push(Note::Unwise { flag: "max-request-bytes", why: "large requests delay all others" });
@@ -137,6 +123,7 @@ impl Settings {
             corrupt_check_interval: Some(self.draft.corrupt_check_interval).filter(|time| !time.is_zero()),
             watch_progress_interval: or_default(self.draft.watch_progress_interval, Duration::from_secs(600))
                 .max(WATCH_PROGRESS_MIN),
+            auth,
             slow,
             monitoring: self.draft.monitoring.verify()?,
             gates,

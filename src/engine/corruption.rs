@@ -4,7 +4,7 @@
 //! Called by `server`: `initial_check` before clients are served, `check_now_and_then` as a chore.
 
 use super::command::{AlarmKind, Command};
-use super::{Engine, Hash, Result};
+use super::{Engine, Hash, Origin, Result};
 use std::time::Duration;
 
 /// Reads and digests everything, as etcd does behind the gate `InitialCorruptCheck`. An error: the state can't be read.
@@ -50,7 +50,9 @@ async fn check(engine: &Engine) -> Result<()> {
             "found hash mismatch"
         );
         let member = engine.identity().member;
-        engine.write(Command::Alarm { activate: true, member, alarm: AlarmKind::Corrupt }).await?;
+        engine
+            .write(Origin::Server, Command::Alarm { activate: true, member, alarm: AlarmKind::Corrupt })
+            .await?;
     }
     tracing::info!("number-of-peers-checked" = 0, "finished peer corruption check");
     Ok(())

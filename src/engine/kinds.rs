@@ -1,6 +1,7 @@
 //! What etcd calls the kinds of requests in labels, and histograms by kind that are found without hashing labels.
 
 use super::command::Command;
+use crate::auth::Change;
 use crate::metrics::Histogram;
 use std::sync::OnceLock;
 
@@ -18,6 +19,18 @@ pub enum Kind {
     ClusterMemberAttrSet,
     ClusterVersionSet,
     DowngradeInfoSet,
+    Authenticate,
+    AuthEnable,
+    AuthDisable,
+    AuthUserAdd,
+    AuthUserDelete,
+    AuthUserChangePassword,
+    AuthUserGrantRole,
+    AuthUserRevokeRole,
+    AuthRoleAdd,
+    AuthRoleDelete,
+    AuthRoleGrantPermission,
+    AuthRoleRevokePermission,
     Range,
     ReadonlyTxn,
 }
@@ -39,6 +52,24 @@ impl Kind {
             Command::PublishMember(_) => Kind::ClusterMemberAttrSet,
             Command::SetClusterVersion(_) => Kind::ClusterVersionSet,
             Command::Downgrade { .. } => Kind::DowngradeInfoSet,
+            Command::Auth(change) => Kind::of_auth(change),
+        }
+    }
+
+    fn of_auth(change: &Change) -> Kind {
+        match change {
+            Change::Enable => Kind::AuthEnable,
+            Change::Disable => Kind::AuthDisable,
+            Change::Authenticate { .. } => Kind::Authenticate,
+            Change::UserAdd { .. } => Kind::AuthUserAdd,
+            Change::UserDelete { .. } => Kind::AuthUserDelete,
+            Change::UserChangePassword { .. } => Kind::AuthUserChangePassword,
+            Change::UserGrantRole { .. } => Kind::AuthUserGrantRole,
+            Change::UserRevokeRole { .. } => Kind::AuthUserRevokeRole,
+            Change::RoleAdd { .. } => Kind::AuthRoleAdd,
+            Change::RoleDelete { .. } => Kind::AuthRoleDelete,
+            Change::RoleGrantPermission { .. } => Kind::AuthRoleGrantPermission,
+            Change::RoleRevokePermission { .. } => Kind::AuthRoleRevokePermission,
         }
     }
 

@@ -4,6 +4,7 @@
 //! ([`consensus`]) and hands back what the applier ([`apply`]) made of them; it reads, watches and keeps leases.
 
 pub mod apply;
+pub mod auth;
 pub mod auto_compact;
 pub mod command;
 pub mod consensus;
@@ -14,6 +15,9 @@ pub mod error;
 pub mod flusher;
 mod kinds;
 pub mod leases;
+pub mod permit;
+#[cfg(test)]
+mod permit_test;
 pub mod read;
 pub mod scan;
 pub mod tasks;
@@ -21,9 +25,12 @@ pub mod timing;
 pub mod versions;
 pub mod watch;
 
+pub use crate::auth::{Auth, Caller};
 pub use crate::mvcc::hash::Hash;
 pub use crate::mvcc::{Event, NEVER_COMPACTED, Snapshot};
 pub use crate::storage::codec::{Image, Meta, Value, live_image, put_varint, tombstone_image, varint_len};
+pub use auth::Permit;
+pub use entry::Origin;
 pub use error::{Error, Result};
 
 use crate::lease::lessor::Renewal;
@@ -86,6 +93,8 @@ pub struct Parts {
     pub flusher: Flusher,
     /// Lease deadlines.
     pub leases: Arc<LeaseKeeper>,
+    /// Users, tokens and passwords.
+    pub auth: Arc<Auth>,
     /// The log.
     pub consensus: Arc<dyn Consensus>,
     /// Who we are.
@@ -171,16 +180,25 @@ impl Engine {
         &self.0.hub
     }
 
-    /// Gets a command through the log and carried out.
-    pub async fn write(&self, command: Command) -> Result<Outcome> {
-        let entry = Entry::new(command, now_ms());
+    /// Gets a command through the log and carried out, if its origin may.
+    pub async fn write(&self, origin: Origin, command: Command) -> Result<Outcome> {
+        let mut entry = Entry::new(origin, command, now_ms());
         if entry.bytes().len() > self.0.limits.request_bytes_max {
             return Err(Error::TooLarge);
         }
-        timing::note(|| timing::Story::Write(entry.clone()));
-        let result = self.0.consensus.propose(entry.clone()).await;
-        timing::answered(&entry, matches!(result, Ok(Ok(_))));
-        Ok(result??)
+        for _ in 0..auth::RESTAMPS_MAX {
+            timing::note(|| timing::Story::Write(entry.clone()));
+            let result = self.0.consensus.propose(entry.clone()).await;
+            timing::answered(&entry, matches!(result, Ok(Ok(_))));
+            match result? {
+                Err(Refusal::Auth(crate::auth::Error::OldRevision)) => {}
+                other => return Ok(other?),
+            }
+            // Users changed while it was under way, and nothing was done: try again as the same user of now.
+            let Some(origin) = self.restamped(entry.origin()) else { break };
+            entry = Entry::new(origin, entry.command().clone(), now_ms());
+        }
+        Err(Refusal::Auth(crate::auth::Error::OldRevision).into())
     }
 
     /// Refuses what needs space when the quota is reached, and raises the alarm then. `cost`: bytes it may add.
@@ -192,7 +210,7 @@ impl Engine {
         let (member, alarm) = (self.0.identity.member, AlarmKind::NoSpace);
         if !self.alarms().contains(&(member, alarm)) {
             tracing::warn!(quota, "the database reached its quota; raising the NOSPACE alarm");
-            self.write(Command::Alarm { activate: true, member, alarm }).await?;
+            self.write(Origin::Server, Command::Alarm { activate: true, member, alarm }).await?;
         }
         Err(Refusal::NoSpace.into())
     }
@@ -238,11 +256,16 @@ impl Engine {
     }
 
     /// Grants a lease; picks an id when it is 0. Returns id and TTL.
-    pub async fn lease_grant(&self, id: LeaseId, ttl_secs: i64) -> Result<(LeaseId, i64, i64)> {
+    pub async fn lease_grant(
+        &self,
+        origin: Origin,
+        id: LeaseId,
+        ttl_secs: i64,
+    ) -> Result<(LeaseId, i64, i64)> {
         let ttl_secs = ttl_secs.max(self.0.limits.lease_ttl_min_secs);
         loop {
             let chosen = if id == 0 { rand::random_range(1..=i64::MAX) } else { id };
-            match self.write(Command::LeaseGrant { id: chosen, ttl_secs }).await {
+            match self.write(origin.clone(), Command::LeaseGrant { id: chosen, ttl_secs }).await {
                 Err(Error::Refused(Refusal::LeaseExists)) if id == 0 => {} // unlikely; choose again
                 other => return Ok((chosen, ttl_secs, revision_of(&other?))),
             }
@@ -254,7 +277,7 @@ impl Engine {
         match self.0.leases.renew(id) {
             Renewal::Renewed { ttl_secs, reset } => {
                 if reset {
-                    self.write(Command::LeaseCheckpoint(vec![(id, 0)])).await?;
+                    self.write(Origin::Server, Command::LeaseCheckpoint(vec![(id, 0)])).await?;
                 }
                 Ok(ttl_secs)
             }
@@ -297,7 +320,7 @@ impl Engine {
         if peer_urls.iter().any(taken) {
             return Err(Error::PeerUrlTaken);
         }
-        self.write(Command::PublishMember(Member { peer_urls, ..known.clone() })).await?;
+        self.write(Origin::Server, Command::PublishMember(Member { peer_urls, ..known.clone() })).await?;
         Ok(())
     }
 
@@ -308,13 +331,13 @@ impl Engine {
 
     /// Announces a downgrade, or calls it off.
     pub async fn set_downgrade(&self, target: Option<ClusterVersion>) -> Result<()> {
-        self.write(Command::Downgrade { target }).await?;
+        self.write(Origin::Server, Command::Downgrade { target }).await?;
         Ok(())
     }
 
     /// Compacts to `revision`; with `physical`, returns when the history is gone from the file.
-    pub async fn compact(&self, revision: i64, physical: bool) -> Result<i64> {
-        let result = self.write(Command::Compact { revision }).await;
+    pub async fn compact(&self, origin: Origin, revision: i64, physical: bool) -> Result<i64> {
+        let result = self.write(origin, Command::Compact { revision }).await;
         if physical && matches!(result, Ok(_) | Err(Error::Refused(Refusal::Compacted))) {
             self.removed(self.0.store.compacted()).await?;
         }
@@ -367,6 +390,7 @@ fn revision_of(outcome: &Outcome) -> i64 {
     match outcome {
         Outcome::Put { revision, .. }
         | Outcome::DeleteRange { revision, .. }
+        | Outcome::Authenticated { revision, .. }
         | Outcome::Done { revision } => *revision,
         Outcome::Txn(txn) => txn.revision,
     }

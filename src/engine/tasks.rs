@@ -2,7 +2,7 @@
 
 use super::command::{Command, Refusal};
 use super::versions::Versions;
-use super::{Engine, Error};
+use super::{Engine, Error, Origin};
 use crate::engine::auto_compact::Schedule;
 use crate::metrics::METRICS;
 use crate::types::LeaseId;
@@ -37,7 +37,7 @@ pub async fn expire_leases(engine: Engine) {
 
 async fn revoke(engine: &Engine, ids: Vec<LeaseId>) {
     let count = ids.len();
-    match engine.write(Command::LeaseRevoke { ids, expired: true }).await {
+    match engine.write(Origin::Server, Command::LeaseRevoke { ids, expired: true }).await {
         Ok(_) => {
             METRICS.lease.expired.inc_by(count as u64);
             tracing::debug!(count, "revoked expired leases");
@@ -55,7 +55,7 @@ pub async fn checkpoint_leases(engine: Engine) {
         tick.tick().await;
         let due = engine.0.leases.due_checkpoints(CHECKPOINTS_PER_ENTRY);
         if !due.is_empty()
-            && let Err(error) = engine.write(Command::LeaseCheckpoint(due)).await
+            && let Err(error) = engine.write(Origin::Server, Command::LeaseCheckpoint(due)).await
         {
             tracing::warn!(%error, "could not checkpoint leases; trying again");
         }
@@ -65,7 +65,7 @@ pub async fn checkpoint_leases(engine: Engine) {
 /// Records what every lease has left; the last thing before a clean stop.
 pub async fn checkpoint_all_leases(engine: &Engine) -> Result<(), Error> {
     for due in engine.0.leases.all_remaining().chunks(CHECKPOINTS_PER_ENTRY) {
-        engine.write(Command::LeaseCheckpoint(due.to_vec())).await?;
+        engine.write(Origin::Server, Command::LeaseCheckpoint(due.to_vec())).await?;
     }
     Ok(())
 }
@@ -79,7 +79,7 @@ pub async fn auto_compact(engine: Engine, mut schedule: Schedule) {
         let Some(revision) = schedule.tick(started.elapsed(), engine.revision()) else { continue };
         let (mode, begin) = (schedule.name(), Instant::now());
         tracing::info!(revision, "starting auto {mode} compaction");
-        let ok = match engine.compact(revision, false).await {
+        let ok = match engine.compact(Origin::Server, revision, false).await {
             Ok(_) | Err(Error::Refused(Refusal::Compacted)) => {
                 tracing::info!(revision, took = ?begin.elapsed(), "completed auto {mode} compaction");
                 true
@@ -101,7 +101,7 @@ pub async fn follow_version(engine: Engine) {
         tick.tick().await;
         let Versions { cluster: from, downgrade } = engine.versions();
         let Some(to) = engine.versions().due() else { continue };
-        match engine.write(Command::SetClusterVersion(to)).await {
+        match engine.write(Origin::Server, Command::SetClusterVersion(to)).await {
             Ok(_) => tracing::info!(%from, %to, "updated cluster version"),
             Err(error) => tracing::warn!(%error, %from, %to, "failed to update cluster version"),
         }

@@ -3,6 +3,13 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod auth;
+mod auth_certificate;
+mod auth_client;
+mod auth_etcdctl;
+mod auth_load;
+mod auth_permission;
+mod auth_token;
 mod auto_compact;
 mod client;
 mod cluster;

@@ -125,7 +125,6 @@ fn what_must_not_be_ignored_is_refused() {
         return;
     }
     for flag in [
-        "--auth-token=jwt",
         "--discovery-srv=x",
         "--initial-cluster-state=existing",
         "--initial-cluster=default=http://localhost:2380,b=http://localhost:2382",

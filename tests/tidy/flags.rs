@@ -28,7 +28,6 @@ fn effect(flag: &Flag) -> String {
     match flag.effect {
         Effect::Applied => String::new(),
         Effect::Tuning => " **No effect.**".into(),
-        Effect::Refused(why) => format!(" **Refused:** {why}."),
         Effect::RefusedAtBootstrap(why) => format!(" **Refused** without data: {why}."),
         Effect::Ignored => " As in etcd.".into(),
     }

@@ -13,6 +13,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     (
         "api",
         &[
+            "auth",
             "config",
             "engine",
             "metrics",
@@ -30,6 +31,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     (
         "engine",
         &[
+            "auth",
             "lease",
             "metrics",
             "mvcc",
@@ -42,6 +44,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ),
     ("mvcc", &["metrics", "storage", "types"]),
     ("lease", &["metrics", "storage", "types"]),
+    ("auth", &["storage", "types"]),
     ("storage", &["metrics", "types"]),
     ("tls", &["config"]),
     ("config", &["types", "version"]),

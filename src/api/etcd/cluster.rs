@@ -18,9 +18,10 @@ impl Cluster for Etcd {
         request: Request<MemberListRequest>,
     ) -> Result<Response<MemberListResponse>, Status> {
         self.check(request.metadata())?;
-        if request.into_inner().linearizable {
+        if request.get_ref().linearizable {
             self.engine.read_index().await.map_err(error::status)?;
         }
+        self.require_user(&request)?;
         Ok(Response::new(MemberListResponse { header: Some(self.header(0)), members: self.members() }))
     }
 
@@ -29,7 +30,7 @@ impl Cluster for Etcd {
         request: Request<MemberAddRequest>,
     ) -> Result<Response<MemberAddResponse>, Status> {
         self.check(request.metadata())?;
-        let urls = request.into_inner().peer_ur_ls;
+        let urls = request.get_ref().peer_ur_ls.clone();
         let urls: Vec<String> = urls
             .iter()
             .map(|url| EndpointUrl::parse(url).map(|url| url.to_string()))
@@ -38,6 +39,7 @@ impl Cluster for Etcd {
         if urls.is_empty() {
             return Err(error::Error::BadMemberUrls.into());
         }
+        self.require_root(&request)?;
         if self.engine.members().iter().any(|member| urls.iter().any(|url| member.peer_urls.contains(url))) {
             return Err(error::Error::PeerUrlExists.into());
         }
@@ -50,6 +52,7 @@ impl Cluster for Etcd {
         request: Request<MemberRemoveRequest>,
     ) -> Result<Response<MemberRemoveResponse>, Status> {
         self.check(request.metadata())?;
+        self.require_root(&request)?;
         self.known_member(request.into_inner().id)?;
         Err(error::Error::NotEnoughStarted.into())
     }
@@ -60,6 +63,7 @@ impl Cluster for Etcd {
         request: Request<MemberUpdateRequest>,
     ) -> Result<Response<MemberUpdateResponse>, Status> {
         self.check(request.metadata())?;
+        self.require_root(&request)?;
         let MemberUpdateRequest { id, peer_ur_ls: urls } = request.into_inner();
         self.engine.update_member(id, urls).await.map_err(error::status)?;
         Ok(Response::new(MemberUpdateResponse { header: Some(self.header(0)), members: self.members() }))
@@ -71,6 +75,7 @@ impl Cluster for Etcd {
         request: Request<MemberPromoteRequest>,
     ) -> Result<Response<MemberPromoteResponse>, Status> {
         self.check(request.metadata())?;
+        self.require_root(&request)?;
         self.known_member(request.into_inner().id)?;
         Err(error::Error::NotLearner.into())
     }

@@ -186,14 +186,14 @@ impl Observer {
             }
         };
         let range = KeyRange::single(kv.key.clone().into());
-        self.leader = Some(self.requester.follow(puts_and_deletes(range), header.revision + 1));
+        self.leader = Some(self.requester.follow(puts_and_deletes(range), header.revision + 1)?);
         Ok(Some(answer(header, kv)))
     }
 
     /// The first key that is put below the prefix from `revision` on; `None` when history was compacted meanwhile.
     async fn first_put(&self, revision: i64) -> Result<Option<KeyValue>, Status> {
         let range = KeyRange::from_wire(self.prefix.clone().into(), prefix_end(&self.prefix).into());
-        let mut puts = self.requester.follow(puts_and_deletes(range), revision);
+        let mut puts = self.requester.follow(puts_and_deletes(range), revision)?;
         while let Some(matched) = puts.next().await? {
             if let Some(kv) = matched.events.iter().find_map(written) {
                 return Ok(Some(kv));

@@ -1,6 +1,7 @@
 //! The Maintenance service: state, alarms, hashes, defragmentation.
 
 use super::{Etcd, error};
+use crate::engine::Origin;
 use crate::engine::command::{AlarmKind, Command};
 use crate::engine::versions::ClusterVersion;
 use crate::pb::etcdserverpb::alarm_request::AlarmAction;
@@ -20,6 +21,12 @@ use tonic::{Request, Response, Status};
 impl Maintenance for Etcd {
     async fn alarm(&self, request: Request<AlarmRequest>) -> Result<Response<AlarmResponse>, Status> {
         self.check(request.metadata())?;
+        if request.get_ref().action == AlarmAction::Get as i32 {
+            self.require_user(&request)?;
+        } else {
+            self.require_root(&request)?;
+        }
+        let origin = self.origin(&request)?;
         let AlarmRequest { action, member_id, alarm } = request.into_inner();
         let kind = match AlarmType::try_from(alarm) {
             Ok(AlarmType::Nospace) => Some(AlarmKind::NoSpace),
@@ -29,8 +36,8 @@ impl Maintenance for Etcd {
         let alarms = match AlarmAction::try_from(action) {
             Ok(AlarmAction::Get) if kind.is_none() && alarm != AlarmType::None as i32 => Vec::new(),
             Ok(AlarmAction::Get) => self.alarms_of(kind),
-            Ok(AlarmAction::Activate) => self.set_alarm(true, member_id, kind).await?,
-            Ok(AlarmAction::Deactivate) => self.set_alarm(false, member_id, kind).await?,
+            Ok(AlarmAction::Activate) => self.set_alarm(origin, true, member_id, kind).await?,
+            Ok(AlarmAction::Deactivate) => self.set_alarm(origin, false, member_id, kind).await?,
             Err(_) => Vec::new(),
         };
         Ok(Response::new(AlarmResponse { header: Some(self.header_now()), alarms }))
@@ -38,6 +45,7 @@ impl Maintenance for Etcd {
 
     async fn status(&self, request: Request<StatusRequest>) -> Result<Response<StatusResponse>, Status> {
         self.check(request.metadata())?;
+        self.require_user(&request)?;
         let status = self.engine.status();
         let store = self.engine.store_status();
         let versions = self.engine.versions();
@@ -77,6 +85,7 @@ impl Maintenance for Etcd {
         request: Request<DefragmentRequest>,
     ) -> Result<Response<DefragmentResponse>, Status> {
         self.check(request.metadata())?;
+        self.require_root(&request)?;
         tracing::info!("starting defragment");
         let serving = self.serving.defragmenting();
         let result = self.engine.defragment().await;
@@ -90,12 +99,14 @@ impl Maintenance for Etcd {
 
     async fn hash(&self, request: Request<HashRequest>) -> Result<Response<HashResponse>, Status> {
         self.check(request.metadata())?;
+        self.require_root(&request)?;
         let found = self.engine.hash(0).await.map_err(error::status)?;
         Ok(Response::new(HashResponse { header: Some(self.header_now()), hash: found.hash }))
     }
 
     async fn hash_kv(&self, request: Request<HashKvRequest>) -> Result<Response<HashKvResponse>, Status> {
         self.check(request.metadata())?;
+        self.require_root(&request)?;
         let found = self.engine.hash(request.into_inner().revision).await.map_err(error::status)?;
         Ok(Response::new(HashKvResponse {
             header: Some(self.header_now()),
@@ -107,7 +118,11 @@ impl Maintenance for Etcd {
 
     type SnapshotStream = Empty<Result<SnapshotResponse, Status>>;
 
-    async fn snapshot(&self, _: Request<SnapshotRequest>) -> Result<Response<Self::SnapshotStream>, Status> {
+    async fn snapshot(
+        &self,
+        request: Request<SnapshotRequest>,
+    ) -> Result<Response<Self::SnapshotStream>, Status> {
+        self.require_root(&request)?;
         Err(Status::unimplemented("kvist does not serve Snapshot yet"))
     }
 
@@ -117,6 +132,7 @@ impl Maintenance for Etcd {
         request: Request<MoveLeaderRequest>,
     ) -> Result<Response<MoveLeaderResponse>, Status> {
         self.check(request.metadata())?;
+        self.require_root(&request)?;
         let leader = self.engine.status().leader;
         if leader != self.engine.identity().member {
             return Err(error::Error::NotLeader.into());
@@ -132,6 +148,7 @@ impl Maintenance for Etcd {
         request: Request<DowngradeRequest>,
     ) -> Result<Response<DowngradeResponse>, Status> {
         self.check(request.metadata())?;
+        self.require_root(&request)?;
         let DowngradeRequest { action, version } = request.into_inner();
         match DowngradeAction::try_from(action) {
             Ok(DowngradeAction::Validate) => {
@@ -183,6 +200,7 @@ impl Etcd {
     /// Raises or clears one alarm. NONE changes nothing; clearing what is not there is no error.
     async fn set_alarm(
         &self,
+        origin: Origin,
         activate: bool,
         member: u64,
         kind: Option<AlarmKind>,
@@ -191,7 +209,7 @@ impl Etcd {
         if !activate && !self.engine.alarms().contains(&(member, alarm)) {
             return Ok(Vec::new());
         }
-        self.engine.write(Command::Alarm { activate, member, alarm }).await.map_err(error::status)?;
+        self.engine.write(origin, Command::Alarm { activate, member, alarm }).await.map_err(error::status)?;
         Ok(vec![alarm_member(member, alarm)])
     }
 }

@@ -79,17 +79,21 @@ impl Requester {
             let newest = RangeRequest { max_create_revision: created_max, ..last_created(prefix) };
             let (header, Some(before)) = self.first(newest).await? else { return Ok(()) };
             let range = KeyRange::single(before.key.into());
-            let mut deletes = self.follow(Spec { no_put: true, ..puts_and_deletes(range) }, header.revision);
+            let mut deletes =
+                self.follow(Spec { no_put: true, ..puts_and_deletes(range) }, header.revision)?;
             deletes.next().await?;
         }
     }
 
-    /// Follows the changes of keys, from the revision `start` on.
-    pub(super) fn follow(&self, spec: Spec, start: i64) -> Follower {
+    /// Follows the changes of keys, from the revision `start` on, if the requester may read them.
+    pub(super) fn follow(&self, spec: Spec, start: i64) -> Result<Follower, Status> {
+        let caller = self.etcd.caller_from(self.metadata.as_ref(), &self.extensions).map_err(unknown)?;
+        let permitted = self.etcd.engine.permit_range(caller.as_ref(), &spec.range);
+        permitted.map_err(error::status).map_err(unknown)?;
         let hub = self.etcd.engine.hub();
         let stream = hub.stream();
         let key = hub.watch(&stream, 0, spec, start, false);
-        Follower { etcd: self.etcd.clone(), stream, key }
+        Ok(Follower { etcd: self.etcd.clone(), stream, key })
     }
 
     /// A change to make if the one who waits gives up; see [`Withdrawal`].

@@ -7,6 +7,7 @@ mod meter;
 
 use crate::api::etcd::{self, Etcd};
 use crate::metrics::grpc::Method;
+use crate::pb::etcdserverpb::auth_server::AuthServer;
 use crate::pb::etcdserverpb::cluster_server::ClusterServer;
 use crate::pb::etcdserverpb::kv_server::KvServer;
 use crate::pb::etcdserverpb::lease_server::LeaseServer;
@@ -40,6 +41,7 @@ pub struct Front {
     lease: LeaseServer<Etcd>,
     cluster: ClusterServer<Etcd>,
     maintenance: MaintenanceServer<Etcd>,
+    auth: AuthServer<Etcd>,
     lock: LockServer<Etcd>,
     election: ElectionServer<Etcd>,
     health: HealthServer<Etcd>,
@@ -57,6 +59,7 @@ impl Front {
             lease: LeaseServer::new(etcd.clone()).max_decoding_message_size(usize::MAX),
             cluster: ClusterServer::new(etcd.clone()).max_decoding_message_size(usize::MAX),
             maintenance: MaintenanceServer::new(etcd.clone()).max_decoding_message_size(usize::MAX),
+            auth: AuthServer::new(etcd.clone()).max_decoding_message_size(usize::MAX),
             lock: LockServer::new(etcd.clone()).max_decoding_message_size(usize::MAX),
             election: ElectionServer::new(etcd.clone()).max_decoding_message_size(usize::MAX),
             health: HealthServer::new(etcd.clone()).max_decoding_message_size(usize::MAX),
@@ -112,6 +115,7 @@ impl Front {
             ("etcdserverpb.Lease", _) => self.lease.call(request),
             ("etcdserverpb.Cluster", _) => self.cluster.call(request),
             ("etcdserverpb.Maintenance", _) => self.maintenance.call(request),
+            ("etcdserverpb.Auth", _) => self.auth.call(request),
             ("v3lockpb.Lock", _) => self.lock.call(request),
             ("v3electionpb.Election", _) => self.election.call(request),
             ("grpc.health.v1.Health", _) => self.health.call(request),

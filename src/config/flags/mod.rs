@@ -2,7 +2,7 @@
 //! does; the command line, the environment names and `--help` are derived. To add a flag, add an entry.
 //!
 //! Names, kinds and defaults are those of etcd 3.7.1 (contract section 5.1), apart from the group "kvist". A flag
-//! whose feature does not exist here is `Tuning` (accepted, and the log says that nothing came of it) or `Refused`
+//! whose feature does not exist here is `Tuning` (accepted, and the log says that nothing came of it) or `RefusedAtBootstrap`
 //! (ignoring it would weaken security or change what the server does).
 
 mod member;
@@ -57,8 +57,6 @@ pub enum Effect {
     Applied,
     /// It could only tune, and there is nothing to tune.
     Tuning,
-    /// Anything but its default ends the start; the text says why ignoring it would be wrong.
-    Refused(&'static str),
     /// The same, but only when there is no data yet.
     RefusedAtBootstrap(&'static str),
     /// etcd ignores it too.
@@ -189,17 +187,6 @@ const fn flag(name: &'static str, default: &'static str, kind: Kind, help: &'sta
 /// An entry that could only tune what does not exist here.
 const fn tuning(name: &'static str, default: &'static str, kind: Kind, help: &'static str) -> Flag {
     Flag { name, default, kind, effect: Effect::Tuning, help }
-}
-
-/// An entry that must not be ignored.
-const fn refused(
-    name: &'static str,
-    default: &'static str,
-    kind: Kind,
-    why: &'static str,
-    help: &'static str,
-) -> Flag {
-    Flag { name, default, kind, effect: Effect::Refused(why), help }
 }
 
 /// An entry that must not be ignored when the cluster starts.

@@ -198,8 +198,7 @@ fn what_does_not_fit_is_refused_with_the_words_of_etcd() {
 #[test]
 fn what_would_be_dangerous_to_ignore_is_refused() {
     for words in [
-        ["--auth-token=jwt,pub-key=x"].as_slice(),
-        &["--discovery-srv=example.com"],
+        ["--discovery-srv=example.com"].as_slice(),
         &["--discovery-token=x", "--discovery-endpoints=http://127.0.0.1:1"],
         &["--initial-cluster-state=existing"],
         &["--initial-cluster=default=http://localhost:2380,b=http://localhost:2382"],

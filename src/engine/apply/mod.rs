@@ -4,6 +4,7 @@
 //! learns comes in with the entry. It runs under one lock, on whichever thread applies committed entries.
 
 mod admin;
+mod auth_state;
 #[cfg(test)]
 mod determinism_test;
 mod lease;
@@ -16,9 +17,11 @@ mod txn;
 pub(super) use txn::read_txn;
 
 use super::command::{AlarmKind, Applied, Command, Kv, Member, Outcome, Refusal};
-use super::entry::Entry;
+use super::entry::{Entry, Origin};
 use super::versions::Versions;
+use crate::auth;
 use crate::lease::table::{self, Leases};
+use crate::metrics::METRICS;
 use crate::mvcc::flush::{Frozen, SideRow};
 use crate::mvcc::{self, EventBatch, Snapshot, Store};
 use crate::storage::codec::{self, Image, Value};
@@ -59,6 +62,8 @@ pub struct Effects {
     pub batches: Vec<Arc<EventBatch>>,
     /// Changes of leases, in order.
     pub leases: Vec<LeaseChange>,
+    /// Changes of tokens, in order.
+    pub tokens: Vec<auth::store::TokenChange>,
 }
 
 /// See the module.
@@ -67,6 +72,7 @@ pub struct Applier {
     leases: Leases,
     alarms: BTreeSet<(MemberId, AlarmKind)>,
     members: BTreeMap<MemberId, Member>,
+    auth: Arc<auth::Store>,
     versions: Versions,
     applied: Option<LogPosition>,
     /// Position as of the last freeze.
@@ -80,24 +86,24 @@ pub struct Applier {
 impl Applier {
     /// The state as of the last flush.
     pub fn load(store: Arc<Store>) -> mvcc::Result<Applier> {
-        let (leases, alarms, members, versions, applied, membership) = store.read_flushed(|txn| {
+        let loaded = store.read_flushed(|txn| {
             let applied = admin::read_applied(txn)?;
-            let membership = txn.get(Table::Meta, meta::MEMBERSHIP)?.unwrap_or_default().to_vec();
-            let (alarms, members) = (admin::read_alarms(txn)?, admin::read_members(txn)?);
-            Ok((table::load(txn)?, alarms, members, admin::read_versions(txn)?, applied, membership))
+            Ok(Applier {
+                store: Arc::clone(&store),
+                leases: table::load(txn)?,
+                alarms: admin::read_alarms(txn)?,
+                members: admin::read_members(txn)?,
+                versions: admin::read_versions(txn)?,
+                auth: Arc::new(auth::Store::new(auth::table::load(txn)?)),
+                applied,
+                frozen: applied,
+                membership: txn.get(Table::Meta, meta::MEMBERSHIP)?.unwrap_or_default().to_vec(),
+                changed: BTreeMap::new(),
+                effects: Effects::default(),
+            })
         })?;
-        Ok(Applier {
-            store,
-            leases,
-            alarms,
-            members,
-            versions,
-            applied,
-            frozen: applied,
-            membership,
-            changed: BTreeMap::new(),
-            effects: Effects::default(),
-        })
+        METRICS.server.auth_revision.set(loaded.auth.load().revision() as i64);
+        Ok(loaded)
     }
 
     /// Position and membership of the last flush, if there was one.
@@ -133,6 +139,17 @@ impl Applier {
         &self.members
     }
 
+    /// The store that it writes to.
+    #[cfg(test)]
+    pub fn store(&self) -> &Arc<Store> {
+        &self.store
+    }
+
+    /// Users and roles, for those who read them.
+    pub fn auth(&self) -> &Arc<auth::Store> {
+        &self.auth
+    }
+
     /// Version of the cluster, and where a downgrade leads.
     pub fn versions(&self) -> Versions {
         self.versions
@@ -156,6 +173,11 @@ impl Applier {
         if let Some(refusal) = self.capped(entry.command()) {
             return Ok(Err(refusal));
         }
+        if let Origin::Client(caller) = entry.origin()
+            && let Err(refusal) = self.check_permission(caller.as_ref(), entry.command())?
+        {
+            return Ok(Err(refusal));
+        }
         match entry.command() {
             Command::Put(put) => self.put(put),
             Command::DeleteRange(delete) => self.delete_range(delete),
@@ -168,6 +190,7 @@ impl Applier {
             Command::PublishMember(member) => Ok(self.publish(member)),
             Command::Downgrade { target } => Ok(self.downgrade(*target)),
             Command::SetClusterVersion(version) => Ok(self.set_cluster_version(*version)),
+            Command::Auth(change) => Ok(self.change_auth(change, position)),
         }
     }
 
@@ -211,6 +234,7 @@ impl Applier {
                 | Command::LeaseCheckpoint(_)
                 | Command::Downgrade { .. }
                 | Command::SetClusterVersion(_)
+                | Command::Auth(_)
         );
         if is_on(AlarmKind::Corrupt) && !is_harmless {
             return Some(Refusal::Corrupt);
