@@ -67,6 +67,11 @@ impl Env {
         Ok(())
     }
 
+    /// Its directory.
+    pub fn path(&self) -> &Path {
+        self.env.path()
+    }
+
     /// Begins a read transaction: a snapshot of the last commit.
     pub fn read(&self) -> Result<ReadTxn> {
         Ok(ReadTxn { txn: self.env.clone().static_read_txn()?, dbs: self.dbs })
