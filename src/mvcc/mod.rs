@@ -106,8 +106,7 @@ impl Store {
     /// The store as the last flush left it.
     pub fn open(env: Env) -> Result<Store> {
         let txn = env.read()?;
-        let revision = read_i64(&txn, meta::REVISION)?.unwrap_or(1);
-        let compacted = read_i64(&txn, meta::COMPACTED)?.unwrap_or(NEVER_COMPACTED);
+        let (revision, compacted) = Store::flushed_revisions(&txn)?;
         let removed = read_i64(&txn, meta::REMOVED)?.unwrap_or(0);
         drop(txn);
         let sizes = env.sizes()?;
@@ -123,6 +122,12 @@ impl Store {
             pins: Pins::default(),
             sizes: Mutex::new(sizes),
         })
+    }
+
+    /// Current and compacted revision as of the flush that `txn` shows.
+    pub fn flushed_revisions(txn: &storage::ReadTxn) -> Result<(i64, i64)> {
+        let revision = read_i64(txn, meta::REVISION)?.unwrap_or(1);
+        Ok((revision, read_i64(txn, meta::COMPACTED)?.unwrap_or(NEVER_COMPACTED)))
     }
 
     /// Revision of the last applied write.

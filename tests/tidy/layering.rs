@@ -14,6 +14,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     (
         "engine",
         &[
+            "bbolt",
             "lease",
             "mvcc",
             "storage::Error",
