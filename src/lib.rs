@@ -12,6 +12,7 @@ pub mod identity;
 pub mod lease;
 pub mod limits;
 pub mod logging;
+pub mod metrics;
 pub mod mvcc;
 pub mod pb;
 pub mod raft;
