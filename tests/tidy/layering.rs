@@ -11,7 +11,18 @@ const ALLOWED: &[(&str, &[&str])] = &[
     // Adapters see the engine, and of what lies below only the error and result of a read.
     (
         "api",
-        &["config", "engine", "metrics", "mvcc::Error", "mvcc::Result", "pb", "shutdown", "types", "version"],
+        &[
+            "config",
+            "engine",
+            "metrics",
+            "mvcc::Error",
+            "mvcc::Result",
+            "pb",
+            "shutdown",
+            "tls",
+            "types",
+            "version",
+        ],
     ),
     ("raft", &["engine", "metrics", "mvcc::Error", "mvcc::Result", "mvcc::Store", "types"]),
     (
@@ -26,12 +37,14 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "storage::codec",
             "storage::schema",
             "types",
+            "version",
         ],
     ),
     ("mvcc", &["metrics", "storage", "types"]),
     ("lease", &["metrics", "storage", "types"]),
     ("storage", &["metrics", "types"]),
     ("bbolt", &[]),
+    ("tls", &["config"]),
     ("config", &["types", "version"]),
     ("datadir", &["config"]),
     ("identity", &["engine::Identity", "types"]),
@@ -50,6 +63,8 @@ const CONFINED: &[(&str, &[&str])] = &[
     ("openraft", &["raft"]),
     ("tonic", &["api", "pb"]),
     ("tonic_prost", &["api", "pb"]),
+    ("rustls", &["tls"]),
+    ("tokio_rustls", &["tls"]),
     ("hyper", &["api"]),
     ("hyper_util", &["api"]),
 ];
