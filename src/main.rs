@@ -1,5 +1,6 @@
-//! The process: command line, log, data directory, server, exit code. 0 is a stop that was asked for, 1 a start or
-//! run that failed (the log says why), 2 a command line that cannot be read (standard error says why).
+//! The process: command line, log, data directory, server, exit code. A stop that was asked for ends the process by the
+//! signal that asked, or with 0 as process 1; 1 is a start or run that failed (the log says why), 2 a command line that
+//! cannot be read (standard error says why).
 
 use kvist::config::args::{self, Command, Settings, UsageError};
 use kvist::config::{self, Config, Log, help};
@@ -84,6 +85,8 @@ fn run(config: Config) -> Result<(), Box<dyn std::error::Error>> {
     if !data_dir.has_data() {
         config.check_bootstrap()?;
     }
-    server::run(config, shutdown)?;
+    server::run(config, shutdown.clone())?;
+    drop(data_dir);
+    shutdown.end_by_signal();
     Ok(())
 }

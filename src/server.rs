@@ -13,7 +13,7 @@ use crate::engine::consensus::Consensus;
 use crate::engine::flusher::{self, Flusher};
 use crate::engine::leases::LeaseKeeper;
 use crate::engine::watch::Hub;
-use crate::engine::{Engine, Identity, Limits, Parts, tasks};
+use crate::engine::{Engine, Identity, Limits, Parts, corruption, tasks};
 use crate::logging::FATAL;
 use crate::mvcc::Store;
 use crate::raft::{self, Node, Peer, Started};
@@ -129,7 +129,11 @@ async fn serve(config: &Config, shutdown: &Shutdown, workers: &Workers) -> Resul
         "starting an etcd server"
     );
     let listeners = listen::bind(&config.listen, &config.data_dir, limits::clients_max()?)?;
+    let is_new = !identity::is_known(&config.member_dir());
     let mut member = start(config).await?;
+    if !is_new && config.gates.is_open("InitialCorruptCheck") {
+        corruption::initial_check(&member.engine).await?;
+    }
     let chores = spawn_chores(config, &member.engine, shutdown);
     let doors = Doors::new(config, &member.engine, shutdown);
     let connections = Connections::default();
@@ -273,10 +277,13 @@ fn start_flusher(
 
 /// Makes this member's name and URLs known, if they are not.
 async fn publish(config: &Config, engine: &Engine) -> Result<(), Error> {
+    let id = engine.identity().member;
+    let known = engine.members().into_iter().find(|member| member.id == id);
     let member = Member {
-        id: engine.identity().member,
+        id,
         name: config.name.clone(),
-        peer_urls: texts(&config.cluster.advertise_peer),
+        // Once known, they change by MemberUpdate alone (C-7).
+        peer_urls: known.map_or_else(|| texts(&config.cluster.advertise_peer), |known| known.peer_urls),
         client_urls: texts(&config.cluster.advertise_client),
         is_learner: false,
     };
@@ -303,12 +310,17 @@ fn spawn_chores(config: &Config, engine: &Engine, shutdown: &Shutdown) -> Vec<to
     let mut chores = vec![
         tokio::spawn(tasks::until(stop(), tasks::expire_leases(engine.clone()))),
         tokio::spawn(tasks::until(stop(), tasks::checkpoint_leases(engine.clone()))),
+        tokio::spawn(tasks::until(stop(), tasks::follow_version(engine.clone()))),
     ];
     let (hub, stopped) = (engine.hub().clone(), stop());
     chores.push(tokio::spawn(async move {
         stopped.await;
         hub.end_streams();
     }));
+    if let Some(interval) = config.corrupt_check_interval {
+        let checks = corruption::check_now_and_then(engine.clone(), interval);
+        chores.push(tokio::spawn(tasks::until(stop(), checks)));
+    }
     let schedule = config.compaction.auto.map(|auto| match auto {
         AutoCompaction::Periodic(period) => Schedule::periodic(period),
         AutoCompaction::Revision(kept) => Schedule::revision(kept),

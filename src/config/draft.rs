@@ -40,6 +40,7 @@ pub struct Draft {
     pub auto_compaction_retention: String,
     pub limits: Limits,
     pub watch_progress_interval: Duration,
+    pub corrupt_check_interval: Duration,
     pub slow: Slow,
     pub gates: FeatureGates,
     pub logger: String,

@@ -17,6 +17,9 @@ const GATES: [(&str, bool); 9] = [
     ("TxnModeWriteWithSharedBuffer", true),
 ];
 
+/// Gates that somebody asks about.
+const EFFECTIVE: [&str; 2] = ["InitialCorruptCheck", "StopGRPCServiceOnDefrag"];
+
 /// Which gates are open.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct FeatureGates(BTreeMap<&'static str, bool>);
@@ -54,6 +57,11 @@ impl FeatureGates {
         self.0.get(name).copied().unwrap_or_else(default)
     }
 
+    /// Whether a gate was given a value other than its default that changes nothing.
+    pub(super) fn any_without_effect(&self) -> bool {
+        GATES.iter().any(|(name, open)| self.is_open(name) != *open && !EFFECTIVE.contains(name))
+    }
+
     /// What etcd demands between gates.
     pub(super) fn check(&self) -> Result<(), String> {
         if self.is_open("LeaseCheckpointPersist") && !self.is_open("LeaseCheckpoint") {
@@ -80,6 +88,8 @@ mod tests {
         assert!(gates.is_open("InitialCorruptCheck") && !gates.is_open("FastLeaseKeepAlive"));
         assert!(FeatureGates::default().is_open("TxnModeWriteWithSharedBuffer"));
         assert!(!FeatureGates::default().is_open("NoSuchGate"));
+        assert!(gates.any_without_effect() && !FeatureGates::default().any_without_effect());
+        assert!(!FeatureGates::parse("InitialCorruptCheck=true").unwrap().any_without_effect());
         let all = FeatureGates::parse("AllAlpha=true,PriorityRequest=false").unwrap();
         assert!(all.is_open("LeaseCheckpoint") && !all.is_open("PriorityRequest"));
         assert_eq!(error("Foo=true"), "unrecognized feature gate: Foo");

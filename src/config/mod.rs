@@ -53,6 +53,8 @@ pub struct Config {
     pub limits: Limits,
     /// How often an idle watcher that wants it hears of progress.
     pub watch_progress_interval: Duration,
+    /// Time between two checks for corruption; `None`: never.
+    pub corrupt_check_interval: Option<Duration>,
     /// When a slow operation is worth a log line.
     pub slow: Slow,
     /// Gates of behaviour in trial.

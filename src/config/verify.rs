@@ -65,7 +65,7 @@ impl Settings {
         }
         check_raft(&raft)?;
         gates.check().map_err(Error::Invalid)?;
-        if !gates_are_default(&gates) {
+        if gates.any_without_effect() {
             notes.push(Note::WithoutEffect("feature-gates"));
         }
         let compaction = Compaction {
@@ -97,6 +97,7 @@ impl Settings {
             storage: storage(self.draft.storage, self.draft.quota_backend_bytes),
             compaction,
             limits,
+            corrupt_check_interval: Some(self.draft.corrupt_check_interval).filter(|time| !time.is_zero()),
             watch_progress_interval: or_default(self.draft.watch_progress_interval, Duration::from_secs(600))
                 .max(WATCH_PROGRESS_MIN),
             slow,
@@ -173,10 +174,6 @@ impl Config {
 
 fn or_default<T: Default + PartialEq>(value: T, default: T) -> T {
     if value == T::default() { default } else { value }
-}
-
-fn gates_are_default(gates: &super::FeatureGates) -> bool {
-    *gates == super::FeatureGates::default()
 }
 
 fn check_raft(raft: &Raft) -> Result<()> {

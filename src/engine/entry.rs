@@ -90,6 +90,8 @@ impl fmt::Display for Entry {
             Command::Compact { .. } => "compact",
             Command::Alarm { .. } => "alarm",
             Command::PublishMember(_) => "publish-member",
+            Command::Downgrade { .. } => "downgrade",
+            Command::SetClusterVersion(_) => "set-cluster-version",
         };
         write!(f, "{kind} ({} bytes)", self.0.bytes.len())
     }

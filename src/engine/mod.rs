@@ -7,6 +7,7 @@ pub mod apply;
 pub mod auto_compact;
 pub mod command;
 pub mod consensus;
+pub mod corruption;
 pub mod entry;
 pub mod error;
 pub mod export;
@@ -15,6 +16,7 @@ pub mod leases;
 pub mod read;
 pub mod scan;
 pub mod tasks;
+pub mod versions;
 pub mod watch;
 
 pub use crate::mvcc::hash::Hash;
@@ -37,6 +39,7 @@ use read::RangeResult;
 use scan::Scan;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
+use versions::{ClusterVersion, Versions};
 use watch::Hub;
 
 /// Longest TTL that can be granted, seconds (L-2).
@@ -246,6 +249,29 @@ impl Engine {
     /// The members of the cluster, in order of id.
     pub fn members(&self) -> Vec<Member> {
         self.0.applier.lock().members().values().cloned().collect()
+    }
+
+    /// Replaces the peer URLs of a member.
+    pub async fn update_member(&self, id: MemberId, peer_urls: Vec<String>) -> Result<()> {
+        let members = self.members();
+        let known = members.iter().find(|member| member.id == id).ok_or(Error::MemberNotFound)?;
+        let taken = |url| members.iter().any(|other| other.id != id && other.peer_urls.contains(url));
+        if peer_urls.iter().any(taken) {
+            return Err(Error::PeerUrlTaken);
+        }
+        self.write(Command::PublishMember(Member { peer_urls, ..known.clone() })).await?;
+        Ok(())
+    }
+
+    /// Version of the cluster, and where a downgrade leads.
+    pub fn versions(&self) -> Versions {
+        self.0.applier.lock().versions()
+    }
+
+    /// Announces a downgrade, or calls it off.
+    pub async fn set_downgrade(&self, target: Option<ClusterVersion>) -> Result<()> {
+        self.write(Command::Downgrade { target }).await?;
+        Ok(())
     }
 
     /// Compacts to `revision`; with `physical`, returns when the history is gone from the file.

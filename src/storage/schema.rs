@@ -49,4 +49,8 @@ pub mod meta {
     pub const REMOVED: &[u8] = b"removed";
     /// Prefix of one row a member: its attributes as `engine` encodes them.
     pub const MEMBER: &[u8] = b"member/";
+    /// Version of the cluster, text `X.Y.0`; absent: that of this release.
+    pub const CLUSTER_VERSION: &[u8] = b"cluster_version";
+    /// Where an announced downgrade leads, text `X.Y.0`; absent without one.
+    pub const DOWNGRADE: &[u8] = b"downgrade";
 }

@@ -3,11 +3,14 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod auto_compact;
 mod backup_out;
 mod client;
 mod cluster;
 mod compact;
+mod election;
 mod etcdctl;
+mod etcdctl_cluster;
 mod etcdctl_watch;
 mod gateway;
 mod gateway_stream;
@@ -25,6 +28,7 @@ mod lease_expiry;
 mod limits;
 mod limits_keys;
 mod listeners;
+mod lock;
 mod maintenance;
 mod quota;
 mod range_stream;

@@ -37,7 +37,6 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "storage::codec",
             "storage::schema",
             "types",
-            "version",
         ],
     ),
     ("mvcc", &["metrics", "storage", "types"]),

@@ -9,6 +9,8 @@ use crate::pb::etcdserverpb::kv_server::KvServer;
 use crate::pb::etcdserverpb::lease_server::LeaseServer;
 use crate::pb::etcdserverpb::maintenance_server::MaintenanceServer;
 use crate::pb::health::health_server::HealthServer;
+use crate::pb::v3electionpb::election_server::ElectionServer;
+use crate::pb::v3lockpb::lock_server::LockServer;
 use bytes::Bytes;
 use http::{Request, Response};
 use limit::Limited;
@@ -32,6 +34,8 @@ pub struct Front {
     lease: LeaseServer<Etcd>,
     cluster: ClusterServer<Etcd>,
     maintenance: MaintenanceServer<Etcd>,
+    lock: LockServer<Etcd>,
+    election: ElectionServer<Etcd>,
     health: HealthServer<Etcd>,
 }
 
@@ -45,6 +49,8 @@ impl Front {
             lease: LeaseServer::new(etcd.clone()).max_decoding_message_size(usize::MAX),
             cluster: ClusterServer::new(etcd.clone()).max_decoding_message_size(usize::MAX),
             maintenance: MaintenanceServer::new(etcd.clone()).max_decoding_message_size(usize::MAX),
+            lock: LockServer::new(etcd.clone()).max_decoding_message_size(usize::MAX),
+            election: ElectionServer::new(etcd.clone()).max_decoding_message_size(usize::MAX),
             health: HealthServer::new(etcd.clone()).max_decoding_message_size(usize::MAX),
             etcd,
         }
@@ -84,6 +90,8 @@ where
             ("etcdserverpb.Lease", _) => self.lease.call(request),
             ("etcdserverpb.Cluster", _) => self.cluster.call(request),
             ("etcdserverpb.Maintenance", _) => self.maintenance.call(request),
+            ("v3lockpb.Lock", _) => self.lock.call(request),
+            ("v3electionpb.Election", _) => self.election.call(request),
             ("grpc.health.v1.Health", _) => self.health.call(request),
             ("", _) => refuse("malformed method name".to_owned()),
             (unknown, _) => refuse(format!("unknown service {unknown}")),

@@ -3,7 +3,7 @@
 use super::reply;
 use crate::engine::Engine;
 use crate::metrics;
-use crate::version::{CLUSTER_VERSION, ETCD_VERSION, STORAGE_VERSION};
+use crate::version::ETCD_VERSION;
 use axum::Router;
 use axum::extract::State;
 use axum::response::Response;
@@ -38,15 +38,15 @@ async fn metrics() -> Response {
     }
 }
 
-async fn version() -> Response {
+async fn version(State(engine): State<Engine>) -> Response {
     #[derive(Serialize)]
     struct Versions {
         etcdserver: &'static str,
-        etcdcluster: &'static str,
-        storage: &'static str,
+        etcdcluster: String,
+        storage: String,
     }
-    let versions =
-        Versions { etcdserver: ETCD_VERSION, etcdcluster: CLUSTER_VERSION, storage: STORAGE_VERSION };
+    let cluster = engine.versions().cluster.to_string();
+    let versions = Versions { etcdserver: ETCD_VERSION, etcdcluster: cluster.clone(), storage: cluster };
     reply::bytes(reply::written(&versions), "application/json")
 }
 

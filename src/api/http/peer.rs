@@ -100,10 +100,10 @@ fn revision(body: &Bytes) -> Option<i64> {
     serde_json::from_slice::<Asked>(body).ok().map(|asked| asked.revision)
 }
 
-/// Whether the cluster is on its way to an older version, which it never is.
+/// Whether the cluster is on its way to an older version.
 async fn downgrade_enabled(State(engine): State<Engine>) -> Response {
     let answer = match engine.read_index().await {
-        Ok(()) => reply::bytes("false".to_owned(), "text/plain"),
+        Ok(()) => reply::bytes(engine.versions().downgrade.is_some().to_string(), "text/plain"),
         Err(error) => {
             let text = format!("failed linearized read: {}\n", error::status(error).message());
             reply::text(StatusCode::INTERNAL_SERVER_ERROR, text)

@@ -88,11 +88,11 @@ pub(super) const FEATURES: &[Flag] = &[
         Duration(|d, v| d.watch_progress_interval = v),
         "How often an idle watcher hears of progress; 0 is 10m.",
     ),
-    tuning(
+    flag(
         "corrupt-check-time",
         "0s",
-        Duration(nowhere),
-        "Time between two checks that members hold the same.",
+        Duration(|d, v| d.corrupt_check_interval = v),
+        "Time between two checks for corruption; 0 is never.",
     ),
     tuning(
         "compact-hash-check-time",

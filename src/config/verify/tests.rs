@@ -225,8 +225,8 @@ fn listeners_have_the_certificates_that_they_need() {
 #[test]
 fn what_only_tunes_is_noted() {
     let (notes, config) =
-        verify(&["--max-wals=3", "--metrics=extensive", "--feature-gates=InitialCorruptCheck=true"]);
-    assert!(config.unwrap().gates.is_open("InitialCorruptCheck"));
+        verify(&["--max-wals=3", "--metrics=extensive", "--feature-gates=PriorityRequest=true"]);
+    assert!(config.unwrap().gates.is_open("PriorityRequest"));
     let noted = ["max-wals", "metrics", "feature-gates"];
     assert!(noted.iter().all(|flag| notes.contains(&Note::WithoutEffect(flag))), "{notes:?}");
     let (notes, _) = verify(&["--max-request-bytes=20000000", "--quota-backend-bytes=9000000000"]);

@@ -10,6 +10,7 @@ use crate::engine::command::{
     Sort, Txn,
 };
 use crate::engine::entry::Entry;
+use crate::engine::versions::ClusterVersion;
 use crate::mvcc::{Store, defrag};
 use crate::storage::Env;
 use crate::storage::codec::Image;
@@ -121,6 +122,8 @@ fn command() -> impl Strategy<Value = Command> {
         3 => (0i64..60).prop_map(|revision| Command::Compact { revision }),
         1 => alarm.prop_map(|(activate, member, alarm)| Command::Alarm { activate, member, alarm }),
         // Alarms are cleared more often than raised, lest nothing else happens.
+        1 => any::<bool>().prop_map(|on| Command::Downgrade { target: on.then_some(ClusterVersion { major: 3, minor: 6 }) }),
+        1 => (5u32..8).prop_map(|minor| Command::SetClusterVersion(ClusterVersion { major: 3, minor })),
         1 => (1..3u64).prop_map(|member| Command::Alarm { activate: false, member, alarm: AlarmKind::Corrupt }),
         1 => (1..3u64).prop_map(|member| Command::Alarm { activate: false, member, alarm: AlarmKind::NoSpace }),
     ]
@@ -179,7 +182,7 @@ impl Member {
         let applier = self.applier();
         let keys: Vec<_> = (1..5).map(|id| applier.store.keys_of_lease(id).unwrap()).collect();
         let hash = applier.store.hash(0).unwrap();
-        format!("{:?} {:?} {keys:?} {hash:?}", applier.leases(), applier.alarms())
+        format!("{:?} {:?} {:?} {keys:?} {hash:?}", applier.leases(), applier.alarms(), applier.versions())
     }
 }
 

@@ -17,6 +17,7 @@ pub(super) use txn::read_txn;
 
 use super::command::{AlarmKind, Applied, Command, Kv, Member, Outcome, Refusal};
 use super::entry::Entry;
+use super::versions::Versions;
 use crate::lease::table::{self, Leases};
 use crate::mvcc::flush::{Frozen, SideRow};
 use crate::mvcc::{self, EventBatch, Snapshot, Store};
@@ -66,6 +67,7 @@ pub struct Applier {
     leases: Leases,
     alarms: BTreeSet<(MemberId, AlarmKind)>,
     members: BTreeMap<MemberId, Member>,
+    versions: Versions,
     applied: Option<LogPosition>,
     /// Position as of the last freeze.
     frozen: Option<LogPosition>,
@@ -78,16 +80,18 @@ pub struct Applier {
 impl Applier {
     /// The state as of the last flush.
     pub fn load(store: Arc<Store>) -> mvcc::Result<Applier> {
-        let (leases, alarms, members, applied, membership) = store.read_flushed(|txn| {
+        let (leases, alarms, members, versions, applied, membership) = store.read_flushed(|txn| {
             let applied = admin::read_applied(txn)?;
             let membership = txn.get(Table::Meta, meta::MEMBERSHIP)?.unwrap_or_default().to_vec();
-            Ok((table::load(txn)?, admin::read_alarms(txn)?, admin::read_members(txn)?, applied, membership))
+            let (alarms, members) = (admin::read_alarms(txn)?, admin::read_members(txn)?);
+            Ok((table::load(txn)?, alarms, members, admin::read_versions(txn)?, applied, membership))
         })?;
         Ok(Applier {
             store,
             leases,
             alarms,
             members,
+            versions,
             applied,
             frozen: applied,
             membership,
@@ -129,6 +133,11 @@ impl Applier {
         &self.members
     }
 
+    /// Version of the cluster, and where a downgrade leads.
+    pub fn versions(&self) -> Versions {
+        self.versions
+    }
+
     /// Takes note of an entry that changes nothing here, such as a new leader's first.
     pub fn skip(&mut self, position: LogPosition) {
         self.applied = Some(position);
@@ -157,6 +166,8 @@ impl Applier {
             Command::Compact { revision } => self.compact(*revision),
             Command::Alarm { activate, member, alarm } => Ok(self.alarm(*activate, *member, *alarm)),
             Command::PublishMember(member) => Ok(self.publish(member)),
+            Command::Downgrade { target } => Ok(self.downgrade(*target)),
+            Command::SetClusterVersion(version) => Ok(self.set_cluster_version(*version)),
         }
     }
 
@@ -195,7 +206,11 @@ impl Applier {
         }
         let is_harmless = matches!(
             command,
-            Command::Alarm { .. } | Command::PublishMember(_) | Command::LeaseCheckpoint(_)
+            Command::Alarm { .. }
+                | Command::PublishMember(_)
+                | Command::LeaseCheckpoint(_)
+                | Command::Downgrade { .. }
+                | Command::SetClusterVersion(_)
         );
         if is_on(AlarmKind::Corrupt) && !is_harmless {
             return Some(Refusal::Corrupt);
