@@ -18,8 +18,7 @@ pub struct TooFewDescriptors {
 /// How many clients may be connected at once, so that files never run out. Warns if that is few; without a bound where
 /// the limit cannot be read.
 pub fn clients_max() -> Result<usize, TooFewDescriptors> {
-    let limits = std::fs::read_to_string("/proc/self/limits");
-    let Some(limit) = limits.ok().as_deref().and_then(open_files) else { return Ok(usize::MAX) };
+    let Some(limit) = descriptors_max() else { return Ok(usize::MAX) };
     if limit <= RESERVED_DESCRIPTORS {
         return Err(TooFewDescriptors { limit });
     }
@@ -31,6 +30,16 @@ pub fn clients_max() -> Result<usize, TooFewDescriptors> {
         );
     }
     Ok(usize::try_from(limit - RESERVED_DESCRIPTORS).unwrap_or(usize::MAX))
+}
+
+/// How many files the process may have open, if that can be known.
+pub fn descriptors_max() -> Option<u64> {
+    std::fs::read_to_string("/proc/self/limits").ok().as_deref().and_then(open_files)
+}
+
+/// How many it has open.
+pub fn descriptors_used() -> Option<usize> {
+    Some(std::fs::read_dir("/proc/self/fd").ok()?.count())
 }
 
 /// The soft limit in a file of the form of `/proc/PID/limits`.

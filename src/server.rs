@@ -2,6 +2,7 @@
 //! Called by `main` and by tests; the caller decides through [`Shutdown`] when it ends, and holds the data directory.
 
 mod doors;
+mod monitor;
 
 use crate::api::listen::{self, Connections, Listener, Service};
 use crate::config::url::join;
@@ -20,7 +21,7 @@ use crate::raft::{self, Node, Peer, Started};
 use crate::shutdown::Shutdown;
 use crate::storage::Env;
 use crate::version::{ETCD_VERSION, KVIST_VERSION};
-use crate::{identity, limits, mvcc};
+use crate::{identity, limits, mvcc, telemetry};
 use doors::Doors;
 use parking_lot::Mutex;
 use std::io;
@@ -60,6 +61,9 @@ pub enum Error {
     /// The data directory can't be used.
     #[error("cannot use the data directory: {0}")]
     DataDir(#[from] io::Error),
+    /// There is no way to send traces.
+    #[error("cannot start distributed tracing: {0}")]
+    Tracing(String),
     /// Consensus failed while running.
     #[error("consensus failed: {0}")]
     Failed(String),
@@ -129,8 +133,11 @@ async fn serve(config: &Config, shutdown: &Shutdown, workers: &Workers) -> Resul
         "starting an etcd server"
     );
     let listeners = listen::bind(&config.listen, &config.data_dir, limits::clients_max()?)?;
+    let traces =
+        config.monitoring.tracing.as_ref().map(telemetry::start).transpose().map_err(Error::Tracing)?;
     let is_new = !identity::is_known(&config.member_dir());
     let mut member = start(config).await?;
+    let scraped = monitor::start(config, &member.engine);
     if !is_new && config.gates.is_open("InitialCorruptCheck") {
         corruption::initial_check(&member.engine).await?;
     }
@@ -156,7 +163,12 @@ async fn serve(config: &Config, shutdown: &Shutdown, workers: &Workers) -> Resul
     for chore in chores {
         chore.abort();
     }
+    drop(scraped);
     member.stop().await?;
+    if let Some(traces) = traces {
+        // Who does not wait loses the last spans only.
+        let _ = tokio::task::spawn_blocking(|| traces.stop()).await;
+    }
     tracing::info!(name = %config.name, "closed etcd server");
     Ok(())
 }
@@ -218,6 +230,7 @@ async fn start(config: &Config) -> Result<Running, Error> {
         heartbeat: config.raft.heartbeat_interval,
         election_timeout,
         request_timeout: REQUEST_TIMEOUT + 2 * election_timeout,
+        slow_apply: config.slow.apply,
     };
     let started = Node::start(options, Arc::clone(&applier), Arc::clone(&store), on_applied).await;
     let Started { node, failed } = started.map_err(Error::Consensus)?;
@@ -234,6 +247,7 @@ async fn start(config: &Config) -> Result<Running, Error> {
             quota,
             request_bytes_max: config.limits.request_bytes_max as usize,
             lease_ttl_min_secs: ttl_min_secs,
+            slow_read: config.slow.apply,
         },
     });
     leases.promote(election_timeout);

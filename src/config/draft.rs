@@ -2,7 +2,9 @@
 //! its flag, so that defaults stand in one place, the flag table. Written by the table, read by `verify`.
 
 use super::url::EndpointUrl;
-use super::{Compaction, FeatureGates, Keepalive, Limits, Raft, Slow, SocketOptions, Storage, Tls};
+use super::{
+    Compaction, FeatureGates, Keepalive, Limits, Raft, Slow, SocketOptions, Storage, Tls, monitoring,
+};
 use std::time::Duration;
 
 /// See the file's head; a field has the name of its flag where `Config` has none for it.
@@ -42,6 +44,7 @@ pub struct Draft {
     pub watch_progress_interval: Duration,
     pub corrupt_check_interval: Duration,
     pub slow: Slow,
+    pub monitoring: monitoring::Draft,
     pub gates: FeatureGates,
     pub logger: String,
     pub log_level: String,

@@ -57,6 +57,13 @@ impl FeatureGates {
         self.0.get(name).copied().unwrap_or_else(default)
     }
 
+    /// Name, stage and state of every gate, and of the two that stand for a stage.
+    pub fn states(&self) -> impl Iterator<Item = (&'static str, &'static str, bool)> {
+        let stages = [("AllAlpha", "ALPHA", false), ("AllBeta", "BETA", false)];
+        let stage = |default: bool| if default { "BETA" } else { "ALPHA" };
+        stages.into_iter().chain(GATES.map(|(name, default)| (name, stage(default), self.is_open(name))))
+    }
+
     /// Whether a gate was given a value other than its default that changes nothing.
     pub(super) fn any_without_effect(&self) -> bool {
         GATES.iter().any(|(name, open)| self.is_open(name) != *open && !EFFECTIVE.contains(name))

@@ -17,6 +17,7 @@ pub mod gates;
 pub mod help;
 pub mod ids;
 pub mod log;
+mod monitoring;
 pub mod tls;
 pub mod url;
 pub mod value;
@@ -24,6 +25,7 @@ mod verify;
 
 pub use gates::FeatureGates;
 pub use log::Log;
+pub use monitoring::{Monitoring, Tracing};
 pub use tls::{Tls, TlsFiles, TlsRules, TlsVersion};
 pub use url::{EndpointUrl, ListenUrl, Place};
 
@@ -57,6 +59,8 @@ pub struct Config {
     pub corrupt_check_interval: Option<Duration>,
     /// When a slow operation is worth a log line.
     pub slow: Slow,
+    /// Metrics and traces.
+    pub monitoring: Monitoring,
     /// Gates of behaviour in trial.
     pub gates: FeatureGates,
     /// The server's own log.

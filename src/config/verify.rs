@@ -101,6 +101,7 @@ impl Settings {
             watch_progress_interval: or_default(self.draft.watch_progress_interval, Duration::from_secs(600))
                 .max(WATCH_PROGRESS_MIN),
             slow,
+            monitoring: self.draft.monitoring.verify()?,
             gates,
             log,
             shutdown_grace_period: self.draft.shutdown_grace_period,

@@ -4,6 +4,7 @@
 //! followers as it is; it is encoded once, when proposed.
 
 use super::command::Command;
+use super::timing::Timing;
 use crate::storage::codec::{put_varint, take_varint};
 use bytes::Bytes;
 use std::fmt;
@@ -24,14 +25,20 @@ pub enum Error {
 }
 
 /// A command on its way through the log; cheap to clone.
-#[derive(Clone, PartialEq)]
+#[derive(Clone)]
 pub struct Entry(Arc<Inner>);
 
-#[derive(PartialEq)]
+impl PartialEq for Entry {
+    fn eq(&self, other: &Entry) -> bool {
+        self.0.bytes == other.0.bytes
+    }
+}
+
 struct Inner {
     bytes: Bytes,
     time_ms: u64,
     command: Command,
+    timing: Timing,
 }
 
 impl Entry {
@@ -40,7 +47,7 @@ impl Entry {
         let mut bytes = vec![VERSION];
         put_varint(&mut bytes, time_ms);
         let bytes = postcard::to_extend(&command, bytes).expect("commands are plain data in memory");
-        Entry(Arc::new(Inner { bytes: bytes.into(), time_ms, command }))
+        Entry(Arc::new(Inner { bytes: bytes.into(), time_ms, command, timing: Timing::begin() }))
     }
 
     /// Decodes what [`Entry::bytes`] gave.
@@ -52,7 +59,7 @@ impl Entry {
         }
         let time_ms = take_varint(&mut rest).ok_or_else(|| damaged("its time is cut short"))?;
         let command = postcard::from_bytes(rest).map_err(|e| damaged(&e.to_string()))?;
-        Ok(Entry(Arc::new(Inner { bytes, time_ms, command })))
+        Ok(Entry(Arc::new(Inner { bytes, time_ms, command, timing: Timing::begin() })))
     }
 
     /// Its byte form.
@@ -63,6 +70,11 @@ impl Entry {
     /// When the leader took it in, milliseconds since 1970.
     pub fn time_ms(&self) -> u64 {
         self.0.time_ms
+    }
+
+    /// How far it has come, and when.
+    pub fn timing(&self) -> &Timing {
+        &self.0.timing
     }
 
     /// What to do.

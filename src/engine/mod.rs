@@ -8,14 +8,17 @@ pub mod auto_compact;
 pub mod command;
 pub mod consensus;
 pub mod corruption;
+mod describe;
 pub mod entry;
 pub mod error;
 pub mod export;
 pub mod flusher;
+mod kinds;
 pub mod leases;
 pub mod read;
 pub mod scan;
 pub mod tasks;
+pub mod timing;
 pub mod versions;
 pub mod watch;
 
@@ -38,7 +41,7 @@ use parking_lot::Mutex;
 use read::RangeResult;
 use scan::Scan;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use versions::{ClusterVersion, Versions};
 use watch::Hub;
 
@@ -68,6 +71,8 @@ pub struct Limits {
     pub request_bytes_max: usize,
     /// Lowest TTL that is granted, seconds.
     pub lease_ttl_min_secs: i64,
+    /// Reading for longer is logged.
+    pub slow_read: Duration,
 }
 
 /// What an engine is made of.
@@ -88,6 +93,29 @@ pub struct Parts {
     pub identity: Identity,
     /// What may be asked.
     pub limits: Limits,
+}
+
+/// What a monitor asks for; read without waiting for anything but short locks.
+#[derive(Clone, Copy, Debug)]
+pub struct Gauges {
+    /// Keys that exist.
+    pub keys: i64,
+    /// Current revision.
+    pub revision: i64,
+    /// Last compacted revision.
+    pub compacted: i64,
+    /// History is gone from the file up to here.
+    pub removed: i64,
+    /// Reads that hold history back.
+    pub pinned: usize,
+    /// Bytes of changes that are not in the file yet.
+    pub unflushed_bytes: u64,
+    /// Leases.
+    pub leases: usize,
+    /// Watchers.
+    pub watch: watch::Counts,
+    /// The file.
+    pub store: StoreStatus,
 }
 
 /// See the module. Cheap to clone.
@@ -150,7 +178,10 @@ impl Engine {
         if entry.bytes().len() > self.0.limits.request_bytes_max {
             return Err(Error::TooLarge);
         }
-        Ok(self.0.consensus.propose(entry).await??)
+        timing::note(|| timing::Story::Write(entry.clone()));
+        let result = self.0.consensus.propose(entry.clone()).await;
+        timing::answered(&entry, matches!(result, Ok(Ok(_))));
+        Ok(result??)
     }
 
     /// Refuses what needs space when the quota is reached, and raises the alarm then. `cost`: bytes it may add.
@@ -190,8 +221,16 @@ impl Engine {
 
     /// Runs a transaction of reads alone at the current revision of this member.
     pub async fn read_txn(&self, txn: Txn) -> Result<TxnOutcome> {
-        let store = Arc::clone(&self.0.store);
-        blocking(move || apply::read_txn(&store, &txn)).await
+        let (store, txn) = (Arc::clone(&self.0.store), Arc::new(txn));
+        let reading = self.begin_read(timing::What::Txn(Arc::clone(&txn)));
+        let outcome = blocking(move || apply::read_txn(&store, &txn)).await;
+        reading.end(outcome.as_ref().ok().map(|outcome| (outcome.results.len() as i64, None)));
+        outcome
+    }
+
+    /// Begins to measure a read, which begins now.
+    pub fn begin_read(&self, what: timing::What) -> timing::Reading {
+        timing::Reading::begin(what, self.0.limits.slow_read)
     }
 
     /// The pair in an event's image, with its value at hand even if that was moved out. `None`: compacted meanwhile.
@@ -300,6 +339,22 @@ impl Engine {
     /// Rewrites the file without its free pages while everything goes on.
     pub async fn defragment(&self) -> Result<()> {
         Ok(self.0.flusher.defragment().await?)
+    }
+
+    /// What a monitor asks for.
+    pub fn gauges(&self) -> Gauges {
+        let Parts { store, leases, hub, .. } = &*self.0;
+        Gauges {
+            keys: store.keys(),
+            revision: store.revision(),
+            compacted: store.compacted(),
+            removed: store.removed(),
+            pinned: store.pinned(),
+            unflushed_bytes: store.unflushed_bytes(),
+            leases: leases.count(),
+            watch: hub.counts(),
+            store: self.store_status(),
+        }
     }
 
     /// Sizes of the store.

@@ -33,7 +33,7 @@ impl Doors {
             stops_on_defrag: config.gates.is_open("StopGRPCServiceOnDefrag"),
         };
         let etcd = Etcd::new(engine.clone(), &options, shutdown.clone());
-        let grpc = Front::new(etcd, options.request_bytes_max + MESSAGE_OVERHEAD);
+        let grpc = Front::new(etcd, options.request_bytes_max + MESSAGE_OVERHEAD, config.slow.unary);
         let options = http::Options {
             gateway: config.listen.json_gateway,
             origins: config.listen.origins.clone(),

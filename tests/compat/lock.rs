@@ -8,8 +8,10 @@ use kvist::pb::etcdserverpb as pb;
 use kvist::pb::v3lockpb::{LockRequest, LockResponse, UnlockRequest};
 use tonic::{Code, Status};
 
-use crate::client::{Client, LEASE_NOT_FOUND, expect_error, prefix, revision, shared, text};
+use crate::client::{Client, LEASE_NOT_FOUND, Stop, expect_error, own, prefix, revision, shared, text};
 use crate::etcdctl::for_each_etcdctl;
+use crate::http_client::call;
+use crate::support::{Server, is_foreign_server};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -83,6 +85,18 @@ async fn e_1_a_lock_without_a_lease() {
     assert_eq!(lease.granted_ttl, 60);
 }
 
+/// E-1 over the JSON gateway; the key of a lock is base64 there, as all bytes are.
+#[test]
+fn e_1_a_lock_over_the_gateway() {
+    let server = Server::start();
+    let locked = call(&server, "lock/lock", r#"{"name":"bmFtZQ=="}"#);
+    let key = locked["key"].as_str().expect("a key").to_owned();
+    let found = call(&server, "kv/range", &format!(r#"{{"key":"{key}"}}"#));
+    assert_eq!(found["count"], "1", "{found}");
+    call(&server, "lock/unlock", &format!(r#"{{"key":"{key}"}}"#));
+    assert_eq!(call(&server, "kv/range", &format!(r#"{{"key":"{key}"}}"#))["count"], serde_json::Value::Null);
+}
+
 /// E-2, E-4: unknown keys and leases; a lease that is lost while waiting.
 #[tokio::test]
 async fn e_2_e_4_errors_of_locks() {
@@ -126,6 +140,24 @@ async fn e_2_who_gives_up_leaves_the_queue() {
     assert!(c.get(owned.key.clone()).await.is_some(), "the owner stays");
     unlock(&c, &owned.key).await;
     lock(&c, "e2-gone", waiter).await.expect("the lock is free");
+}
+
+/// E-2: a server that stops tells those who wait, and takes their keys back: nobody is to own a lock without knowing.
+#[tokio::test(flavor = "multi_thread")]
+async fn e_2_a_server_that_stops_takes_keys_back() {
+    let mut c = own(&[]).await;
+    let (owner, waiter) = (c.grant().await, c.grant().await);
+    lock(&c, "e2-stop", owner).await.expect("lock");
+    let waiting = tokio::spawn({
+        let c = (*c).clone();
+        async move { lock(&c, "e2-stop", waiter).await }
+    });
+    queued(&c, "e2-stop", 2).await;
+    c.restart(Stop::Terminate).await;
+    let status = waiting.await.expect("no panic").expect_err("the server has stopped");
+    // etcd waits some seconds and then cuts the connection.
+    assert!(is_foreign_server() || status.code() == Code::Unavailable, "{status:?}");
+    queued(&c, "e2-stop", 1).await;
 }
 
 /// Runs `etcdctl lock NAME`, which holds the lock until it gets a signal.

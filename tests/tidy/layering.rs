@@ -19,6 +19,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "mvcc::Result",
             "pb",
             "shutdown",
+            "telemetry",
             "tls",
             "types",
             "version",
@@ -52,6 +53,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("metrics", &[]),
     ("pb", &[]),
     ("shutdown", &[]),
+    ("telemetry", &["config"]),
     ("types", &[]),
     ("version", &[]),
 ];
@@ -66,6 +68,10 @@ const CONFINED: &[(&str, &[&str])] = &[
     ("tokio_rustls", &["tls"]),
     ("hyper", &["api"]),
     ("hyper_util", &["api"]),
+    ("opentelemetry", &["telemetry"]),
+    ("opentelemetry_otlp", &["telemetry"]),
+    ("opentelemetry_sdk", &["telemetry"]),
+    ("prometheus", &["metrics"]),
 ];
 
 /// A path such as `engine::watch::Hub`, taken from the code, and the line where it begins.

@@ -32,25 +32,55 @@ pub(super) const MONITORING: &[Flag] = &[
         Urls(|d, v| d.listen_metrics_urls = v),
         "Comma-separated URLs to listen on for metrics and health only.",
     ),
-    tuning("metrics", "basic", Text(nowhere), "Detail of the metrics: basic or extensive."),
+    flag(
+        "metrics",
+        "basic",
+        Text(|d, v| d.monitoring.metrics = v),
+        "Detail of the metrics: basic, or extensive, which has the time of each kind of call.",
+    ),
     tuning("enable-pprof", "false", Bool(|d, v| d.pprof = v), "Serve profiles under /debug/pprof/."),
-    tuning(
+    flag(
         "warning-apply-duration",
         "100ms",
         Duration(|d, v| d.slow.apply = v),
         "Applying an entry for longer is logged.",
     ),
-    tuning(
+    flag(
         "warning-unary-request-duration",
         "300ms",
         Duration(|d, v| d.slow.unary = v),
         "Answering a request for longer is logged.",
     ),
-    tuning("enable-distributed-tracing", "false", Bool(nowhere), "Send traces to a collector."),
-    tuning("distributed-tracing-address", "localhost:4317", Text(nowhere), "Address of the collector."),
-    tuning("distributed-tracing-service-name", "etcd", Text(nowhere), "Name of the service in traces."),
-    tuning("distributed-tracing-instance-id", "", Text(nowhere), "Id of this member in traces."),
-    tuning("distributed-tracing-sampling-rate", "0", Int(nowhere), "Traces per million."),
+    flag(
+        "enable-distributed-tracing",
+        "false",
+        Bool(|d, v| d.monitoring.tracing = v),
+        "Send traces to a collector, by OpenTelemetry's protocol over gRPC.",
+    ),
+    flag(
+        "distributed-tracing-address",
+        "localhost:4317",
+        Text(|d, v| d.monitoring.address = v),
+        "Host and port of the collector.",
+    ),
+    flag(
+        "distributed-tracing-service-name",
+        "etcd",
+        Text(|d, v| d.monitoring.service = v),
+        "Name of the service in traces; the same for all members.",
+    ),
+    flag(
+        "distributed-tracing-instance-id",
+        "",
+        Text(|d, v| d.monitoring.instance = v),
+        "Id of this member in traces.",
+    ),
+    flag(
+        "distributed-tracing-sampling-rate",
+        "0",
+        Int(|d, v| d.monitoring.rate = v),
+        "Traces that are kept of a million that begin here; clients decide about theirs.",
+    ),
 ];
 
 const ROTATION: &str =

@@ -157,14 +157,13 @@ fn what_would_be_dangerous_to_ignore_is_refused() {
         &["--discovery-srv=example.com"],
         &["--force-new-cluster"],
         &["--config-file=/etc/etcd.yml"],
-        &["--cors=https://a.example"],
         &["--initial-cluster-state=existing"],
         &["--initial-cluster=default=http://localhost:2380,b=http://localhost:2382"],
     ] {
         let text = error(words);
         assert!(text.contains("this build does not support"), "{words:?}: {text}");
     }
-    config(&["--auth-token=simple", "--cors="]);
+    config(&["--auth-token=simple"]);
 }
 
 #[test]
@@ -225,9 +224,9 @@ fn listeners_have_the_certificates_that_they_need() {
 #[test]
 fn what_only_tunes_is_noted() {
     let (notes, config) =
-        verify(&["--max-wals=3", "--metrics=extensive", "--feature-gates=PriorityRequest=true"]);
+        verify(&["--max-wals=3", "--raft-read-timeout=3s", "--feature-gates=PriorityRequest=true"]);
     assert!(config.unwrap().gates.is_open("PriorityRequest"));
-    let noted = ["max-wals", "metrics", "feature-gates"];
+    let noted = ["max-wals", "raft-read-timeout", "feature-gates"];
     assert!(noted.iter().all(|flag| notes.contains(&Note::WithoutEffect(flag))), "{notes:?}");
     let (notes, _) = verify(&["--max-request-bytes=20000000", "--quota-backend-bytes=9000000000"]);
     assert_eq!(notes.iter().filter(|note| matches!(note, Note::Unwise { .. })).count(), 2);
