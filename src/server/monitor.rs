@@ -7,7 +7,7 @@ use crate::engine::command::AlarmKind;
 use crate::limits;
 use crate::metrics::{self, METRICS, Scraped};
 use crate::types::MemberId;
-use crate::version::{CLUSTER_VERSION, ETCD_VERSION, KVIST_VERSION};
+use crate::version::{ETCD_VERSION, KVIST_VERSION};
 
 /// Shows what does not change, and begins to answer scrapes; until the result is dropped.
 pub fn start(config: &Config, engine: &Engine) -> Scraped {
@@ -17,8 +17,7 @@ pub fn start(config: &Config, engine: &Engine) -> Scraped {
     server.id.with_label_values(&[&id]).set(1);
     server.version.with_label_values(&[ETCD_VERSION]).set(1);
     own.build.with_label_values(&[KVIST_VERSION, ETCD_VERSION]).set(1);
-    let minor = CLUSTER_VERSION.rsplit_once('.').map_or(CLUSTER_VERSION, |(minor, _)| minor);
-    server.cluster_version.with_label_values(&[minor]).set(1);
+    server.cluster_version.with_label_values(&[&engine.versions().cluster.short()]).set(1);
     server.quota.set(config.storage.quota_bytes.map_or(-1, |bytes| bytes as i64));
     for (name, stage, is_open) in config.gates.states() {
         server.feature_enabled.with_label_values(&[name, stage]).set(i64::from(is_open));
