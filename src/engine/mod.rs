@@ -12,6 +12,7 @@ pub mod corruption;
 mod describe;
 pub mod entry;
 pub mod error;
+pub mod export;
 pub mod flusher;
 mod kinds;
 pub mod leases;

@@ -235,6 +235,7 @@ pub fn note(story: impl FnOnce() -> Story) {
 mod tests {
     use super::*;
     use crate::engine::command::Command;
+    use crate::engine::entry::Origin;
 
     #[test]
     fn the_phases_are_the_whole_time() {
@@ -253,7 +254,7 @@ mod tests {
 
     #[test]
     fn a_story_belongs_to_the_call_that_is_polled() {
-        let story = || Story::Write(Entry::new(Command::Compact { revision: 1 }, 0));
+        let story = || Story::Write(Entry::new(Origin::Server, Command::Compact { revision: 1 }, 0));
         note(story);
         assert!(listen(|| ()).1.is_none());
         assert!(listen(|| note(story)).1.is_some());

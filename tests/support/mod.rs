@@ -55,6 +55,7 @@ pub fn free_port() -> u16 {
 
 /// A running server on loopback with its own data directory; killed when dropped.
 pub struct Server {
+    binary: PathBuf,
     child: Child,
     pub client_port: u16,
     pub peer_port: u16,
@@ -90,17 +91,24 @@ impl Server {
     pub fn start_after(command: &str, args: &[&str]) -> Server {
         let temp = tempfile::tempdir().expect("temporary directory");
         let data_dir = temp.path().join("data");
-        let mut server = Server::launch(&data_dir, free_port(), free_port(), args, Some(command));
+        let mut server =
+            Server::launch(server_binary(), &data_dir, free_port(), free_port(), args, Some(command));
         server._temp = Some(temp);
         server
     }
 
     /// Starts a server on given ports.
     pub fn start_on(data_dir: &Path, client_port: u16, peer_port: u16, args: &[&str]) -> Server {
-        Server::launch(data_dir, client_port, peer_port, args, None)
+        Server::launch(server_binary(), data_dir, client_port, peer_port, args, None)
+    }
+
+    /// Starts another server than the one under test on a given data directory, which outlives it.
+    pub fn start_other(binary: &Path, data_dir: &Path) -> Server {
+        Server::launch(binary.to_owned(), data_dir, free_port(), free_port(), &[], None)
     }
 
     fn launch(
+        binary: PathBuf,
         data_dir: &Path,
         client_port: u16,
         peer_port: u16,
@@ -110,9 +118,10 @@ impl Server {
         let args: Vec<String> = args.iter().map(|a| (*a).to_owned()).collect();
         let log = Arc::new(Mutex::new(Vec::new()));
         let before = before.map(str::to_owned);
-        let child = spawn(before.as_deref(), data_dir, client_port, peer_port, &args, &log);
+        let child = spawn(&binary, before.as_deref(), data_dir, client_port, peer_port, &args, &log);
         let data_dir = data_dir.to_owned();
-        let server = Server { child, client_port, peer_port, data_dir, args, before, log, _temp: None };
+        let server =
+            Server { binary, child, client_port, peer_port, data_dir, args, before, log, _temp: None };
         server.wait_ready();
         server
     }
@@ -177,6 +186,7 @@ impl Server {
     /// Starts the process again (after `kill` or `terminate`) on the same ports and data directory.
     pub fn restart(&mut self) {
         self.child = spawn(
+            &self.binary,
             self.before.as_deref(),
             &self.data_dir,
             self.client_port,
@@ -203,6 +213,7 @@ impl Drop for Server {
 }
 
 fn spawn(
+    binary: &Path,
     before: Option<&str>,
     data_dir: &Path,
     client: u16,
@@ -213,10 +224,10 @@ fn spawn(
     log.lock().clear();
     let (client, peer) = (format!("http://127.0.0.1:{client}"), format!("http://127.0.0.1:{peer}"));
     let mut command = match before {
-        None => Command::new(server_binary()),
+        None => Command::new(binary),
         Some(before) => {
             let mut shell = Command::new("sh");
-            shell.arg("-c").arg(format!("{before}; exec \"$0\" \"$@\"")).arg(server_binary());
+            shell.arg("-c").arg(format!("{before}; exec \"$0\" \"$@\"")).arg(binary);
             shell
         }
     };

@@ -32,6 +32,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
         "engine",
         &[
             "auth",
+            "bbolt",
             "lease",
             "metrics",
             "mvcc",
@@ -46,6 +47,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("lease", &["metrics", "storage", "types"]),
     ("auth", &["storage", "types"]),
     ("storage", &["metrics", "types"]),
+    ("bbolt", &[]),
     ("tls", &["config"]),
     ("config", &["types", "version"]),
     ("datadir", &["config"]),

@@ -1,6 +1,6 @@
 //! The Maintenance service: state, alarms, hashes, defragmentation.
 
-use super::{Etcd, error};
+use super::{Etcd, error, snapshot};
 use crate::engine::Origin;
 use crate::engine::command::{AlarmKind, Command};
 use crate::engine::versions::ClusterVersion;
@@ -10,11 +10,9 @@ use crate::pb::etcdserverpb::maintenance_server::Maintenance;
 use crate::pb::etcdserverpb::{
     AlarmMember, AlarmRequest, AlarmResponse, AlarmType, DefragmentRequest, DefragmentResponse,
     DowngradeInfo, DowngradeRequest, DowngradeResponse, HashKvRequest, HashKvResponse, HashRequest,
-    HashResponse, MoveLeaderRequest, MoveLeaderResponse, SnapshotRequest, SnapshotResponse, StatusRequest,
-    StatusResponse,
+    HashResponse, MoveLeaderRequest, MoveLeaderResponse, SnapshotRequest, StatusRequest, StatusResponse,
 };
 use crate::version::ETCD_VERSION;
-use futures_util::stream::Empty;
 use tonic::{Request, Response, Status};
 
 #[tonic::async_trait]
@@ -116,14 +114,14 @@ impl Maintenance for Etcd {
         }))
     }
 
-    type SnapshotStream = Empty<Result<SnapshotResponse, Status>>;
+    type SnapshotStream = snapshot::Messages;
 
     async fn snapshot(
         &self,
         request: Request<SnapshotRequest>,
     ) -> Result<Response<Self::SnapshotStream>, Status> {
         self.require_root(&request)?;
-        Err(Status::unimplemented("kvist does not serve Snapshot yet"))
+        Ok(Response::new(self.send_backup().await?))
     }
 
     /// There is nobody to hand over to but this member itself.

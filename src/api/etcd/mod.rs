@@ -15,6 +15,7 @@ mod maintenance;
 mod queue;
 pub mod range;
 mod range_stream;
+mod snapshot;
 pub mod watch;
 mod wire;
 
@@ -22,7 +23,9 @@ use crate::engine::Engine;
 use crate::pb::etcdserverpb::ResponseHeader;
 use crate::shutdown::Shutdown;
 use http::HeaderMap;
+use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::Semaphore;
 use tonic::Status;
 use tonic::metadata::MetadataMap;
 
@@ -48,6 +51,8 @@ pub struct Etcd {
     progress_interval: Duration,
     serving: health::Serving,
     shutdown: Shutdown,
+    /// One permit for each backup under way.
+    backups: Arc<Semaphore>,
 }
 
 impl Etcd {
@@ -60,6 +65,7 @@ impl Etcd {
             progress_interval: options.progress_interval,
             serving: health::Serving::new(options.stops_on_defrag),
             shutdown,
+            backups: Arc::new(Semaphore::new(snapshot::BACKUPS_MAX)),
         }
     }
 
