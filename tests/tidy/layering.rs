@@ -27,6 +27,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("mvcc", &["storage", "types"]),
     ("lease", &["storage", "types"]),
     ("storage", &["types"]),
+    ("bbolt", &[]),
     ("config", &["types", "version"]),
     ("datadir", &["config"]),
     ("identity", &["engine::Identity", "types"]),
