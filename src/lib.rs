@@ -10,6 +10,7 @@ pub mod config;
 pub mod datadir;
 pub mod engine;
 pub mod identity;
+pub mod import;
 pub mod lease;
 pub mod limits;
 pub mod logging;
