@@ -76,6 +76,8 @@ pub type Result<T> = std::result::Result<T, Error>;
 /// What takes time.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Phase {
+    /// A snapshot on its way from a server; in bytes.
+    Download,
     /// The checksum of a snapshot; in bytes.
     Checksum,
     /// The pages of a database file; in pages.
