@@ -4,7 +4,6 @@
 use super::progress::Bars;
 use super::{complain, say};
 use crate::config::args::{self, Command};
-use crate::config::url::join;
 use crate::config::{Config, EndpointUrl};
 use crate::engine::Identity;
 use crate::import::restore::{self, Options};
