@@ -15,7 +15,7 @@ SECONDS ?= 60
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup setup-bench build test compat clients crash golden verify audit fix fuzz bench ci etcdctl
+.PHONY: help setup setup-bench tools build test compat clients crash golden verify audit fix fuzz bench ci etcdctl
 
 help:
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -25,6 +25,16 @@ setup: ## install what the tests need and this machine lacks (etcdctl, protoc, r
 
 setup-bench: ## install etcd to compare with; Debian's package may start it on port 2379
 	@command -v etcd >/dev/null || .ci/setup etcd-server
+
+# The server's package is called "server"; everybody else calls it etcd.
+tools: ## build the newest etcd, etcdctl and etcdutl that kvist is compared with: target/tools
+	@if command -v go >/dev/null; then \
+	  set -ex; mkdir -p $(TARGET_DIR)/tools; \
+	  cd tests/tools; go build -trimpath -o $(TARGET_DIR)/tools/ tool; \
+	  mv $(TARGET_DIR)/tools/server $(TARGET_DIR)/tools/etcd; \
+	else \
+	  echo "SKIPPED tools: there is no Go to build etcd with; tests beside a real etcd will say that they were skipped"; \
+	fi
 
 build: ## build the server as it is shipped: target/release/kvist
 	$(CARGO) build --release
@@ -79,7 +89,7 @@ bench: ## measure: end to end (beside etcd when there is one), then the parts; A
 	$(CARGO) bench --bench end_to_end -- $(ARGS)
 	$(CARGO) bench $(addprefix --bench ,$(CRITERION))
 
-ci: setup verify clients test ## everything a change must pass, on a bare machine too
+ci: setup tools verify clients test ## everything a change must pass, on a bare machine too
 
 etcdctl:
 	@test -n "$$KVIST_ETCDCTL" || command -v etcdctl >/dev/null || { \

@@ -14,6 +14,7 @@ pub mod import;
 pub mod lease;
 pub mod limits;
 pub mod logging;
+pub mod metrics;
 pub mod mvcc;
 pub mod pb;
 pub mod raft;

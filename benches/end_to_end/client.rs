@@ -8,9 +8,11 @@ use kvist::pb::etcdserverpb as pb;
 use pb::kv_client::KvClient;
 use pb::maintenance_client::MaintenanceClient;
 use pb::watch_client::WatchClient;
+use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Channel, Endpoint};
 
 use crate::Result;
+use crate::access::{Access, Token};
 use crate::options::{KEY_BYTES, VALUE_BYTES};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
@@ -66,9 +68,12 @@ impl Dice {
     }
 }
 
+/// A connection whose calls carry the token, if there is one.
+pub type Link = InterceptedService<Channel, Token>;
+
 /// Connections to a server, handed out in turn.
 pub struct Client {
-    channels: Vec<Channel>,
+    links: Vec<Link>,
     next: Cell<usize>,
 }
 
@@ -77,36 +82,36 @@ impl Client {
     ///
     /// # Errors
     /// The server does not take them.
-    pub async fn connect(port: u16, connections: usize) -> Result<Client> {
-        let endpoint = Endpoint::from_shared(format!("http://127.0.0.1:{port}"))?
+    pub async fn connect(access: &Access, connections: usize) -> Result<Client> {
+        let endpoint = Endpoint::from_shared(format!("http://127.0.0.1:{}", access.port()))?
             .connect_timeout(CONNECT_TIMEOUT)
             .tcp_nodelay(true)
             .initial_stream_window_size(4 << 20)
             .initial_connection_window_size(16 << 20);
-        let mut channels = Vec::with_capacity(connections);
+        let mut links = Vec::with_capacity(connections);
         for _ in 0..connections {
-            channels.push(endpoint.connect().await?);
+            links.push(InterceptedService::new(access.connect(&endpoint).await?, access.token.clone()));
         }
-        Ok(Client { channels, next: Cell::new(0) })
+        Ok(Client { links, next: Cell::new(0) })
     }
 
-    fn channel(&self) -> Channel {
+    fn link(&self) -> Link {
         let turn = self.next.get();
         self.next.set(turn + 1);
-        self.channels[turn % self.channels.len()].clone()
+        self.links[turn % self.links.len()].clone()
     }
 
-    pub fn kv(&self) -> KvClient<Channel> {
-        KvClient::new(self.channel()).max_decoding_message_size(RESPONSE_BYTES_MAX)
+    pub fn kv(&self) -> KvClient<Link> {
+        KvClient::new(self.link()).max_decoding_message_size(RESPONSE_BYTES_MAX)
     }
 
-    pub fn watch(&self) -> WatchClient<Channel> {
-        WatchClient::new(self.channel()).max_decoding_message_size(RESPONSE_BYTES_MAX)
+    pub fn watch(&self) -> WatchClient<Link> {
+        WatchClient::new(self.link()).max_decoding_message_size(RESPONSE_BYTES_MAX)
     }
 
     /// The server's version.
     pub async fn status(&self) -> Result<String> {
-        let mut maintenance = MaintenanceClient::new(self.channel());
+        let mut maintenance = MaintenanceClient::new(self.link());
         Ok(maintenance.status(pb::StatusRequest::default()).await?.into_inner().version)
     }
 

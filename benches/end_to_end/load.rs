@@ -11,10 +11,9 @@ use hdrhistogram::Histogram;
 use kvist::pb::etcdserverpb as pb;
 use pb::kv_client::KvClient;
 use tokio::task::{JoinSet, spawn_local};
-use tonic::transport::Channel;
 
 use crate::Result;
-use crate::client::{self, Client, Dice};
+use crate::client::{self, Client, Dice, Link};
 use crate::process::Usage;
 use crate::server::Server;
 use crate::workload::{self as w, RANGE_KEYS};
@@ -261,7 +260,7 @@ impl Pace {
 /// One task of a load.
 struct Sender {
     op: Op,
-    kv: KvClient<Channel>,
+    kv: KvClient<Link>,
     dice: Dice,
     ledger: Rc<Ledger>,
 }
@@ -341,7 +340,7 @@ pub async fn fill(client: &Client, keys: u64, tasks: usize, ledger: &Rc<Ledger>)
 }
 
 struct Filler {
-    kv: KvClient<Channel>,
+    kv: KvClient<Link>,
     keys: u64,
     next: Rc<Cell<u64>>,
     ledger: Rc<Ledger>,

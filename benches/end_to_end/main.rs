@@ -5,6 +5,7 @@
 //! holds what it acknowledged. Load tool: one thread, closed loop (`load`). The result is a Markdown table on standard output,
 //! with marks at the goals of the project (`workload::GOALS`), and the same as JSON. A missed goal is no failure.
 
+mod access;
 mod client;
 mod load;
 mod machine;
@@ -13,12 +14,14 @@ mod process;
 mod report;
 mod restart;
 mod runs;
+mod scrape;
 mod server;
 mod watch;
 mod workload;
 
 use std::path::PathBuf;
 
+use access::Security;
 use client::Client;
 use machine::Machine;
 use options::Options;
@@ -91,9 +94,10 @@ fn contestants(options: &Options) -> Vec<(Side, PathBuf)> {
 async fn introduce(contestants: &[(Side, PathBuf)], options: &Options) -> Result<Vec<String>> {
     let mut servers = Vec::new();
     for (side, binary) in contestants {
-        let server =
-            Server::start(binary, &options.dir).await.map_err(|e| format!("{}: {e}", side.name()))?;
-        let version = Client::connect(server.port(), 1).await?.status().await?;
+        let server = Server::start(binary, &options.dir, Security::Open)
+            .await
+            .map_err(|e| format!("{}: {e}", side.name()))?;
+        let version = Client::connect(server.access(), 1).await?.status().await?;
         let program = binary.file_name().unwrap_or_default().to_string_lossy().into_owned();
         servers.push(format!("{} = {program} {version}", side.name()));
     }

@@ -14,7 +14,8 @@ cargo bench --bench end_to_end -- [options]
   --etcd PATH         the etcd to compare with; default: etcd in PATH; without one, kvist runs alone
   --kvist PATH        the server under test; default: the release binary that cargo just built
   --only LIST         comma-separated workloads:
-                      put-1,put-64,put-1000,get-1,get-64,range-10k,watch-100,restart-1m
+                      put-1,put-64,put-1000,get-1,get-64,range-10k,watch-100,put-64-tls,put-64-users,
+                      get-64-tls,get-64-users,put-64-scraped,restart-1m
   --rounds N          rounds of every workload but restart-1m, which runs once (3)
   --seconds S         measured seconds of a run (10)
   --warmup S          seconds before them (2)

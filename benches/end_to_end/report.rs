@@ -89,6 +89,7 @@ impl<'a> Report<'a> {
         let (goals, all): (Vec<&Row>, Vec<&Row>) =
             (self.rows.iter().filter(|row| row.goal.is_some()).collect(), self.rows.iter().collect());
         write_table(&mut out, "Goals", &goals)?;
+        self.write_costs(&mut out)?;
         write_table(&mut out, "All figures", &all)?;
         self.write_problems(&mut out)?;
         Ok(out)
@@ -123,6 +124,34 @@ impl<'a> Report<'a> {
             "* Latencies are those of the requests; for watch from sending a put to getting its event, for restart of the \
              filling puts. A cell is the median of the rounds (least-most)\n"
         )?;
+        Ok(())
+    }
+
+    /// What TLS, users and monitoring cost each server, from the workloads with and without them.
+    fn write_costs(&self, out: &mut String) -> Result<()> {
+        let find = |workload, figure| self.rows.iter().find(|r| r.workload == workload && r.figure == figure);
+        let mut lines = String::new();
+        for (with, without) in w::PAIRS {
+            for figure in [w::OPS_PER_S, w::CPU_US_PER_OP, w::P99_US] {
+                let Some((with, without)) = find(*with, figure).zip(find(*without, figure)) else { continue };
+                let quotient = |of: fn(&Row) -> Option<Spread>| match of(with).zip(of(without)) {
+                    Some((with, without)) => format!("{:.2}", with.median / without.median),
+                    None => "-".to_owned(),
+                };
+                let (kvist, etcd) = (quotient(|row| row.kvist), quotient(|row| row.etcd));
+                writeln!(
+                    lines,
+                    "| {} / {} | {figure} | {kvist} | {etcd} |",
+                    with.workload, without.workload
+                )?;
+            }
+        }
+        if !lines.is_empty() {
+            write!(
+                out,
+                "## What it costs\n\n| quotient | figure | kvist | etcd |\n|---|---|---|---|\n{lines}\n"
+            )?;
+        }
         Ok(())
     }
 

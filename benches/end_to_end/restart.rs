@@ -18,8 +18,8 @@ const MIB: f64 = (1 << 20) as f64;
 /// # Errors
 /// The server cannot be started or filled, or does not come back.
 pub async fn measure(workload: &Workload, binary: &Path, options: &Options) -> Result<Findings> {
-    let mut server = Server::start(binary, &options.dir).await?;
-    let client = Client::connect(server.port(), workload.connections).await?;
+    let mut server = Server::start(binary, &options.dir, workload.security).await?;
+    let client = Client::connect(server.access(), workload.connections).await?;
     let ledger = Ledger::new()?;
     let window = Window::open(&server)?;
     ledger.open();
@@ -47,7 +47,7 @@ pub async fn measure(workload: &Workload, binary: &Path, options: &Options) -> R
 }
 
 async fn check_keys(findings: &mut Findings, server: &Server, keys: u64, after: &str) -> Result<()> {
-    let found = Client::connect(server.port(), 1).await?.count().await?;
+    let found = Client::connect(server.access(), 1).await?.count().await?;
     findings.check(found == keys, || format!("{found} of {keys} keys after {after}"));
     Ok(())
 }

@@ -11,6 +11,7 @@ use crate::Result;
 use crate::client::Client;
 use crate::load::{Figures, Ledger, Load, Op, Window};
 use crate::options::Options;
+use crate::scrape::Scrapes;
 use crate::server::{Server, Side};
 use crate::workload::{self as w, Kind, RANGE_KEYS, Workload};
 use crate::{restart, watch};
@@ -54,8 +55,8 @@ pub async fn run(workload: &Workload, side: Side, binary: &Path, round: u32, opt
 }
 
 async fn measure(workload: &Workload, binary: &Path, options: &Options) -> Result<Findings> {
-    let server = Server::start(binary, &options.dir).await?;
-    let client = Client::connect(server.port(), workload.connections).await?;
+    let server = Server::start(binary, &options.dir, workload.security).await?;
+    let client = Client::connect(server.access(), workload.connections).await?;
     let (op, preloaded) = match workload.kind {
         Kind::Range => (Op::Range, RANGE_KEYS),
         Kind::Get => (Op::Get { keys: options.keys }, options.keys),
@@ -68,6 +69,7 @@ async fn measure(workload: &Workload, binary: &Path, options: &Options) -> Resul
     tokio::time::sleep(options.warmup()).await;
     let window = Window::open(&server)?;
     ledger.open();
+    let scrapes = workload.is_scraped.then(|| Scrapes::start(server.access().port()));
     tokio::time::sleep(options.measured()).await;
     ledger.close();
     let spent = window.spent(&server)?;
@@ -75,6 +77,9 @@ async fn measure(workload: &Workload, binary: &Path, options: &Options) -> Resul
 
     let mut findings = Findings { figures: spent.per_op(ledger.done()), ..Findings::default() };
     ledger.add_latency(&mut findings.figures);
+    if let Some(scrapes) = scrapes {
+        scrapes.finish(&mut findings).await?;
+    }
     check_errors(&mut findings, &ledger);
     let puts = if matches!(op, Op::Put { .. }) { ledger.acked() } else { 0 };
     check_versions(&mut findings, &client, preloaded + puts, ledger.errors()).await?;

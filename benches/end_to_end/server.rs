@@ -11,6 +11,7 @@ use serde::Serialize;
 use tempfile::TempDir;
 
 use crate::Result;
+use crate::access::{self, Access, Files, Security};
 use crate::client::Client;
 use crate::process::{self, Usage};
 
@@ -40,7 +41,7 @@ impl Side {
 pub struct Server {
     child: Child,
     command: Command,
-    client_port: u16,
+    access: Access,
     dir: TempDir,
 }
 
@@ -49,19 +50,29 @@ impl Server {
     ///
     /// # Errors
     /// It cannot be started, ends at once, does not answer in time, or runs without fsync.
-    pub async fn start(binary: &Path, dir: &Path) -> Result<Server> {
+    pub async fn start(binary: &Path, dir: &Path, security: Security) -> Result<Server> {
         let dir = tempfile::Builder::new().prefix("end-to-end-").tempdir_in(dir)?;
         let (client_port, peer_port) = free_ports()?;
-        let mut command = command(binary, dir.path(), client_port, peer_port)?;
+        let files = if security == Security::Tls { Some(Files::create(dir.path())?) } else { None };
+        let mut command = command(binary, dir.path(), client_port, peer_port, files.as_ref())?;
+        let access = match &files {
+            Some(files) => Access::tls(client_port, files)?,
+            None => Access::open(client_port),
+        };
         let child = command.spawn().map_err(|e| format!("cannot start {}: {e}", binary.display()))?;
-        let mut server = Server { child, command, client_port, dir };
+        let mut server = Server { child, command, access, dir };
         server.wait_until_read().await?;
         process::refuse_without_fsync(server.child.id())?;
+        if security == Security::Users {
+            let endpoint = format!("http://127.0.0.1:{client_port}").parse::<tonic::transport::Uri>()?;
+            let channel = server.access.connect(&endpoint.into()).await?;
+            server.access.token = access::turn_users_on(channel).await?;
+        }
         Ok(server)
     }
 
-    pub fn port(&self) -> u16 {
-        self.client_port
+    pub fn access(&self) -> &Access {
+        &self.access
     }
 
     /// Counters of the process.
@@ -122,7 +133,7 @@ impl Server {
         let started = Instant::now();
         loop {
             // A server may take the connection long before it answers, so a single question gets all the time.
-            let refused = match tokio::time::timeout(PATIENCE, answers(self.client_port)).await {
+            let refused = match tokio::time::timeout(PATIENCE, answers(&self.access)).await {
                 Ok(Ok(())) => return Ok(()),
                 Ok(Err(error)) => error.to_string(),
                 Err(_) => "a question without answer".to_owned(),
@@ -152,17 +163,25 @@ impl Drop for Server {
     }
 }
 
-async fn answers(port: u16) -> Result<()> {
+async fn answers(access: &Access) -> Result<()> {
     // A plain connect first: cheap for us and for a server that is busy starting.
-    tokio::net::TcpStream::connect(("127.0.0.1", port)).await?;
-    let client = Client::connect(port, 1).await?;
+    tokio::net::TcpStream::connect(("127.0.0.1", access.port())).await?;
+    let client = Client::connect(access, 1).await?;
     client.status().await?;
     client.revision().await?;
     Ok(())
 }
 
-fn command(binary: &Path, dir: &Path, client_port: u16, peer_port: u16) -> Result<Command> {
-    let (client, peer) = (format!("http://127.0.0.1:{client_port}"), format!("http://127.0.0.1:{peer_port}"));
+fn command(
+    binary: &Path,
+    dir: &Path,
+    client_port: u16,
+    peer_port: u16,
+    files: Option<&Files>,
+) -> Result<Command> {
+    let scheme = if files.is_some() { "https" } else { "http" };
+    let (client, peer) =
+        (format!("{scheme}://127.0.0.1:{client_port}"), format!("http://127.0.0.1:{peer_port}"));
     // Appended to, because the command is used again for a restart.
     let log = File::options().create(true).append(true).open(dir.join("log"))?;
     let mut command = Command::new(binary);
@@ -176,6 +195,9 @@ fn command(binary: &Path, dir: &Path, client_port: u16, peer_port: u16) -> Resul
         .stdin(Stdio::null())
         .stdout(log.try_clone()?)
         .stderr(log);
+    if let Some(files) = files {
+        command.arg("--cert-file").arg(&files.certificate).arg("--key-file").arg(&files.key);
+    }
     Ok(command)
 }
 

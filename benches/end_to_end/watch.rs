@@ -32,8 +32,8 @@ const LOOK_AGAIN: Duration = Duration::from_millis(5);
 /// # Errors
 /// The server cannot be started or does not answer.
 pub async fn measure(workload: &Workload, binary: &Path, options: &Options) -> Result<Findings> {
-    let server = Server::start(binary, &options.dir).await?;
-    let client = Client::connect(server.port(), workload.connections).await?;
+    let server = Server::start(binary, &options.dir, workload.security).await?;
+    let client = Client::connect(server.access(), workload.connections).await?;
     let bench = Bench { server: &server, client: &client, options, in_flight: workload.in_flight };
 
     let alone = bench.puts(None).await?;

@@ -1,6 +1,10 @@
 //! The list of workloads, and the goals that a release of kvist is held to. Pure data, read by `main`, `options` and
 //! `report`. To add a workload, add a row to [`ALL`]; its figures find their way into the report by themselves.
 
+use std::time::Duration;
+
+use crate::access::Security;
+
 /// What the clients of a workload do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -18,6 +22,8 @@ pub enum Kind {
 
 /// Keys that one call of the range workload returns.
 pub const RANGE_KEYS: u64 = 10_000;
+/// Far more often than any monitor does, so that an effect would show.
+pub const SCRAPE_INTERVAL: Duration = Duration::from_millis(100);
 /// Streams of the watch workload, one watcher on each.
 pub const WATCHERS: usize = 100;
 
@@ -29,18 +35,49 @@ pub struct Workload {
     /// Requests that the closed loop keeps in flight (for watch: the most it may have).
     pub in_flight: usize,
     pub connections: usize,
+    pub security: Security,
+    /// Whether a monitor reads `/metrics` every [`SCRAPE_INTERVAL`] meanwhile.
+    pub is_scraped: bool,
+}
+
+impl Workload {
+    const fn new(name: &'static str, kind: Kind, in_flight: usize, connections: usize) -> Workload {
+        Workload { name, kind, in_flight, connections, security: Security::Open, is_scraped: false }
+    }
+
+    const fn with(self, security: Security) -> Workload {
+        Workload { security, ..self }
+    }
+
+    const fn scraped(self) -> Workload {
+        Workload { is_scraped: true, ..self }
+    }
 }
 
 /// Every workload, in the order of the report.
 pub const ALL: &[Workload] = &[
-    Workload { name: "put-1", kind: Kind::Put, in_flight: 1, connections: 1 },
-    Workload { name: "put-64", kind: Kind::Put, in_flight: 64, connections: 8 },
-    Workload { name: "put-1000", kind: Kind::Put, in_flight: 1000, connections: 16 },
-    Workload { name: "get-1", kind: Kind::Get, in_flight: 1, connections: 1 },
-    Workload { name: "get-64", kind: Kind::Get, in_flight: 64, connections: 8 },
-    Workload { name: "range-10k", kind: Kind::Range, in_flight: 4, connections: 4 },
-    Workload { name: "watch-100", kind: Kind::Watch, in_flight: 16, connections: 8 },
-    Workload { name: "restart-1m", kind: Kind::Restart, in_flight: 1000, connections: 16 },
+    Workload::new("put-1", Kind::Put, 1, 1),
+    Workload::new("put-64", Kind::Put, 64, 8),
+    Workload::new("put-1000", Kind::Put, 1000, 16),
+    Workload::new("get-1", Kind::Get, 1, 1),
+    Workload::new("get-64", Kind::Get, 64, 8),
+    Workload::new("range-10k", Kind::Range, 4, 4),
+    Workload::new("watch-100", Kind::Watch, 16, 8),
+    Workload::new("put-64-tls", Kind::Put, 64, 8).with(Security::Tls),
+    Workload::new("put-64-users", Kind::Put, 64, 8).with(Security::Users),
+    Workload::new("get-64-tls", Kind::Get, 64, 8).with(Security::Tls),
+    Workload::new("get-64-users", Kind::Get, 64, 8).with(Security::Users),
+    Workload::new("put-64-scraped", Kind::Put, 64, 8).scraped(),
+    Workload::new("restart-1m", Kind::Restart, 1000, 16),
+];
+
+/// Workloads that differ in one thing only: the one with it, the one without it. The report tells what it costs.
+pub const PAIRS: &[(&str, &str)] = &[
+    ("put-64-tls", "put-64"),
+    ("put-64-users", "put-64"),
+    ("get-64-tls", "get-64"),
+    ("get-64-users", "get-64"),
+    ("put-64-scraped", "put-64"),
 ];
 
 /// Bound on the ratio kvist / etcd of one figure.
@@ -85,6 +122,9 @@ pub const CLIENT_US_PER_OP: &str = "client CPU per op (us)";
 pub const WRITTEN_PER_OP: &str = "written per op (B)";
 /// Anonymous memory: without the pages of mapped files, which the kernel can drop at any time.
 pub const ANON_MIB: &str = "anonymous memory (MiB)";
+/// Time of one scrape, with a connection of its own.
+pub const SCRAPE_P50_MS: &str = "scrape p50 (ms)";
+pub const SCRAPE_MAX_MS: &str = "scrape, slowest (ms)";
 pub const ERRORS: &str = "errors";
 pub const EVENTS_PER_S: &str = "events/s";
 /// Without the share that the puts cost when nobody watches.
@@ -116,5 +156,7 @@ pub const FIGURES: &[(&str, usize)] = &[
     (RESTART_ANON_MIB, 1),
     (DISK_MIB, 1),
     (CLIENT_US_PER_OP, 1),
+    (SCRAPE_P50_MS, 2),
+    (SCRAPE_MAX_MS, 2),
     (ERRORS, 0),
 ];

@@ -4,6 +4,7 @@
 //! request, except that the applier pauses when the memtable has outgrown all bounds.
 
 use super::apply::{Applier, LogPosition};
+use crate::metrics::{self, METRICS};
 use crate::mvcc::defrag::Failure;
 use crate::mvcc::{self, Store};
 use parking_lot::{Condvar, Mutex};
@@ -195,9 +196,13 @@ impl Shared {
         if requests.defragments.is_empty() {
             return Ok(());
         }
+        let begin = Instant::now();
         self.is_defragmenting.store(true, Ordering::Relaxed);
+        METRICS.disk.defrag_inflight.set(1);
         let result = self.defragment(requests.defragments);
+        METRICS.disk.defrag_inflight.set(0);
         self.is_defragmenting.store(false, Ordering::Relaxed);
+        metrics::observe_since(&METRICS.disk.defrag, begin);
         result
     }
 

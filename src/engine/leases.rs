@@ -3,6 +3,7 @@
 use super::apply::LeaseChange;
 use crate::lease::lessor::{Lessor, Renewal};
 use crate::lease::table::Leases;
+use crate::metrics::METRICS;
 use crate::types::LeaseId;
 use parking_lot::Mutex;
 use std::time::{Duration, Instant};
@@ -36,8 +37,13 @@ impl LeaseKeeper {
         let mut lessor = self.lessor.lock();
         for change in changes {
             match *change {
-                LeaseChange::Granted(id, ttl_secs) => lessor.grant(id, ttl_secs, now_ms),
+                LeaseChange::Granted(id, ttl_secs) => {
+                    METRICS.lease.granted.inc();
+                    METRICS.lease.ttl.observe(ttl_secs as f64);
+                    lessor.grant(id, ttl_secs, now_ms);
+                }
                 LeaseChange::Revoked(id) => {
+                    METRICS.lease.revoked.inc();
                     lessor.revoke(id);
                 }
                 LeaseChange::Checkpointed(id, remaining_secs) => lessor.checkpointed(id, remaining_secs),
@@ -52,7 +58,11 @@ impl LeaseKeeper {
 
     /// Renews a lease.
     pub fn renew(&self, id: LeaseId) -> Renewal {
-        self.lessor.lock().renew(id, self.now_ms())
+        let renewal = self.lessor.lock().renew(id, self.now_ms());
+        if matches!(renewal, Renewal::Renewed { .. }) {
+            METRICS.lease.renewed.inc();
+        }
+        renewal
     }
 
     /// Milliseconds left and seconds granted.
@@ -76,6 +86,11 @@ impl LeaseKeeper {
         let lessor = self.lessor.lock();
         let left = |id| lessor.remaining(id, now_ms).map_or(1, |(ms, _)| ms.div_ceil(1000).max(1) as i64);
         lessor.leases().into_iter().map(|id| (id, left(id))).collect()
+    }
+
+    /// How many leases there are.
+    pub fn count(&self) -> usize {
+        self.lessor.lock().len()
     }
 
     /// All leases, the first to expire first.

@@ -3,6 +3,7 @@
 use super::command::Command;
 use super::{Engine, Error};
 use crate::engine::auto_compact::Schedule;
+use crate::metrics::METRICS;
 use crate::types::LeaseId;
 use std::future::Future;
 use std::time::{Duration, Instant};
@@ -34,7 +35,10 @@ pub async fn expire_leases(engine: Engine) {
 async fn revoke(engine: &Engine, ids: Vec<LeaseId>) {
     let count = ids.len();
     match engine.write(Command::LeaseRevoke { ids, expired: true }).await {
-        Ok(_) => tracing::debug!(count, "revoked expired leases"),
+        Ok(_) => {
+            METRICS.lease.expired.inc_by(count as u64);
+            tracing::debug!(count, "revoked expired leases");
+        }
         Err(Error::Refused(_)) => {} // revoked by a client meanwhile
         Err(error) => tracing::warn!(%error, count, "could not revoke expired leases; trying again"),
     }

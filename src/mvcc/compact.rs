@@ -10,6 +10,7 @@
 
 use super::snapshot::read_blob;
 use super::{Error, Result, Store};
+use crate::metrics::METRICS;
 use crate::storage::codec::{
     self, BlobPart, Image, LONG_STORE_KEY, LogRow, RowKey, Value, blob_key, revision_key, store_key,
 };
@@ -18,6 +19,7 @@ use crate::storage::{ReadTxn, WriteTxn};
 use crate::types::Revision;
 use std::ops::Bound;
 use std::sync::atomic::Ordering;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 impl Store {
     /// Refuses history below `revision` from now on (KV-C1). Only the applier calls this.
@@ -29,6 +31,7 @@ impl Store {
             return Err(Error::FutureRevision);
         }
         self.compacted.store(revision, Ordering::SeqCst);
+        *self.compacting_since.lock() = Some(Instant::now());
         Ok(())
     }
 
@@ -60,12 +63,28 @@ impl Store {
     /// thread calls this.
     pub fn remove_compacted(&self, rows_max: usize) -> Result<()> {
         let (from, bound) = (self.removed(), self.removal_bound());
+        let begin = Instant::now();
         if from < bound {
-            self.remove(from, bound, rows_max)
+            self.remove(from, bound, rows_max)?;
         } else if let Some(position) = self.strip_position() {
-            self.strip(position, rows_max)
+            self.strip(position, rows_max)?;
         } else {
-            Ok(())
+            return Ok(());
+        }
+        METRICS.mvcc.compaction_pause.observe(begin.elapsed().as_secs_f64() * 1e3);
+        self.note_progress();
+        Ok(())
+    }
+
+    /// Tells the metrics when nothing is left to remove.
+    fn note_progress(&self) {
+        if self.has_removable() || self.removed() < self.compacted() {
+            return;
+        }
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |d| d.as_secs_f64().trunc());
+        METRICS.mvcc.compaction_last.set(now);
+        if let Some(since) = self.compacting_since.lock().take() {
+            METRICS.mvcc.compaction_total.observe(since.elapsed().as_secs_f64() * 1e3);
         }
     }
 
@@ -79,6 +98,7 @@ impl Store {
         txn.put(Table::Meta, meta::REMOVED, &step.next.main.to_le_bytes())?;
         txn.commit()?;
         self.removed.store(step.next.main, Ordering::SeqCst);
+        METRICS.mvcc.compaction_keys.inc_by(step.rows as u64);
         *self.sizes.lock() = env.sizes()?;
         Ok(())
     }
@@ -113,6 +133,8 @@ fn remove_rows(txn: &mut WriteTxn<'_>, from: Revision, to: Revision) -> Result<(
 struct Step {
     blobs: Vec<(Revision, BlobPart)>,
     tombstones: Vec<(Vec<u8>, Revision)>,
+    /// Rows looked at.
+    rows: usize,
     /// The rows without their undo images, when they are to stay; empty when none had any.
     stripped: Vec<(Revision, Vec<u8>)>,
     next: Revision,
@@ -133,7 +155,8 @@ impl Step {
 
 /// Looks at the rows from `from` up to `end`. Rows that are removed end with a whole revision.
 fn collect(txn: &ReadTxn, from: Revision, end: Revision, rows_max: usize, removes: bool) -> Result<Step> {
-    let mut step = Step { blobs: Vec::new(), tombstones: Vec::new(), stripped: Vec::new(), next: end };
+    let mut step =
+        Step { blobs: Vec::new(), tombstones: Vec::new(), rows: 0, stripped: Vec::new(), next: end };
     let (first, last) = (revision_key(from), revision_key(end));
     let mut has_undo = false;
     for (seen, row) in txn.range(Table::Log, Bound::Included(&first), Bound::Excluded(&last))?.enumerate() {
@@ -143,6 +166,7 @@ fn collect(txn: &ReadTxn, from: Revision, end: Revision, rows_max: usize, remove
             step.next = revision;
             break;
         }
+        step.rows += 1;
         let row = LogRow::parse(value)?;
         let is_long = matches!(row.key, RowKey::Blob(_));
         if !row.previous.is_empty() {

@@ -6,6 +6,7 @@
 
 use super::memtable::Memtable;
 use super::{Result, Store, View};
+use crate::metrics::{self, METRICS};
 use crate::storage::WriteTxn;
 use crate::storage::codec::{
     self, BLOB_CHUNK, BlobPart, Image, LONG_STORE_KEY, LogRow, RAW_KEY_MAX, blob_key, revision_key, store_key,
@@ -14,6 +15,7 @@ use crate::storage::schema::{Table, meta};
 use crate::types::Revision;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 /// A row of a table that is not the keyspace's; `None` removes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,6 +33,7 @@ pub struct Frozen {
     memtable: Arc<Memtable>,
     revision: i64,
     compacted: i64,
+    keys: i64,
     rows: Vec<SideRow>,
 }
 
@@ -49,11 +52,12 @@ impl Store {
             memtables.insert(0, Arc::default());
             View { env: view.env.clone(), memtables }
         });
-        Frozen { memtable, revision: self.revision(), compacted: self.compacted(), rows }
+        Frozen { memtable, revision: self.revision(), compacted: self.compacted(), keys: self.keys(), rows }
     }
 
     /// Writes a frozen state to LMDB. Only the flush thread calls this. Durable when it returns.
     pub fn flush(&self, frozen: &Frozen) -> Result<()> {
+        let begin = Instant::now();
         let env = self.view.load().env.clone();
         let mut txn = env.write()?;
         write_memtable(&mut txn, &frozen.memtable)?;
@@ -66,10 +70,14 @@ impl Store {
             }
         }
         txn.put(Table::Meta, meta::REVISION, &frozen.revision.to_le_bytes())?;
+        txn.put(Table::Meta, meta::KEYS, &frozen.keys.to_le_bytes())?;
         if frozen.compacted >= 0 {
             txn.put(Table::Meta, meta::COMPACTED, &frozen.compacted.to_le_bytes())?;
         }
+        let commit = Instant::now();
         txn.commit()?;
+        metrics::observe_since(&METRICS.disk.backend_commit_write, commit);
+        metrics::observe_since(&METRICS.disk.backend_commit, begin);
         self.flushed.store(frozen.revision, Ordering::SeqCst);
         self.flushed_compacted.store(frozen.compacted, Ordering::SeqCst);
         self.ring.trim(frozen.revision);

@@ -36,6 +36,7 @@ pub use memtable::{Event, EventBatch};
 pub use pins::Pin;
 pub use snapshot::Snapshot;
 
+use crate::storage::codec::Image;
 use crate::storage::schema::{Table, meta};
 use crate::storage::{self, Env, Sizes};
 use crate::types::Revision;
@@ -46,6 +47,7 @@ use parking_lot::Mutex;
 use pins::Pins;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Instant;
 
 /// Compacted revision before the first compaction, as etcd reports it.
 pub const NEVER_COMPACTED: i64 = -1;
@@ -78,6 +80,8 @@ pub struct Store {
     view: ArcSwap<View>,
     current: AtomicI64,
     compacted: AtomicI64,
+    /// Keys that exist at the current revision.
+    keys: AtomicI64,
     /// Rows of `log` below this revision are gone physically.
     removed: AtomicI64,
     /// Rows of the compacted revision before this position have been stripped of what nobody can read any more.
@@ -88,6 +92,8 @@ pub struct Store {
     flushed_compacted: AtomicI64,
     ring: Ring,
     pins: Pins,
+    /// When the last compaction came, until its history is gone.
+    compacting_since: Mutex<Option<Instant>>,
     sizes: Mutex<Sizes>,
 }
 
@@ -98,18 +104,24 @@ impl Store {
         let revision = read_i64(&txn, meta::REVISION)?.unwrap_or(1);
         let compacted = read_i64(&txn, meta::COMPACTED)?.unwrap_or(NEVER_COMPACTED);
         let removed = read_i64(&txn, meta::REMOVED)?.unwrap_or(0);
+        let keys = match read_i64(&txn, meta::KEYS)? {
+            Some(keys) => keys,
+            None => count_keys(&txn)?,
+        };
         drop(txn);
         let sizes = env.sizes()?;
         Ok(Store {
             view: ArcSwap::from_pointee(View { env, memtables: vec![Arc::default()] }),
             current: AtomicI64::new(revision),
             compacted: AtomicI64::new(compacted),
+            keys: AtomicI64::new(keys),
             removed: AtomicI64::new(removed),
             stripped: Mutex::default(),
             flushed: AtomicI64::new(revision),
             flushed_compacted: AtomicI64::new(compacted),
             ring: Ring::new(revision),
             pins: Pins::default(),
+            compacting_since: Mutex::default(),
             sizes: Mutex::new(sizes),
         })
     }
@@ -122,6 +134,11 @@ impl Store {
     /// Revision of the last logical compaction, or [`NEVER_COMPACTED`].
     pub fn compacted(&self) -> i64 {
         self.compacted.load(Ordering::SeqCst)
+    }
+
+    /// Keys that exist at the current revision.
+    pub fn keys(&self) -> i64 {
+        self.keys.load(Ordering::Relaxed)
     }
 
     /// Revision below which history has been removed physically.
@@ -161,6 +178,11 @@ impl Store {
     /// Keeps physical compaction from overtaking reads at `revision` while the pin lives, for a bounded time.
     pub fn pin(&self, revision: i64) -> Pin {
         self.pins.add(revision)
+    }
+
+    /// Long reads that are under way.
+    pub fn pinned(&self) -> usize {
+        self.pins.len()
     }
 
     /// Size of the database file and of its used pages, as of the last flush.
@@ -209,6 +231,15 @@ impl Store {
         }
         Ok(keys.into_iter().collect())
     }
+}
+
+/// For files that do not say: reads all keys once.
+fn count_keys(txn: &storage::ReadTxn) -> Result<i64> {
+    let mut keys = 0;
+    for row in txn.all(Table::Cur)? {
+        keys += i64::from(!Image::parse(row?.1)?.is_tombstone());
+    }
+    Ok(keys)
 }
 
 fn read_i64(txn: &storage::ReadTxn, key: &[u8]) -> Result<Option<i64>> {

@@ -238,6 +238,7 @@ fn run(steps: Vec<Step>, probes: Vec<(u8, usize, usize)>) {
             }
         }
         assert_eq!(subject.store.revision(), model.revision());
+        assert_eq!(subject.store.keys() as usize, model.states.last().expect("a first state").len());
     }
     let keys = keys();
     check_reads(&subject, &model, model.revision(), &KeyRange::all());

@@ -37,6 +37,10 @@ impl Pins {
         Pin { id, revision, pinned: Arc::clone(&self.0) }
     }
 
+    pub fn len(&self) -> usize {
+        self.0.lock().1.len()
+    }
+
     /// The lowest revision that a pin still protects.
     pub fn lowest(&self) -> Option<i64> {
         let pinned = self.0.lock();

@@ -5,6 +5,7 @@
 
 use super::memtable::Memtable;
 use super::{Event, EventBatch, Result, Snapshot, Store, View};
+use crate::metrics::METRICS;
 use crate::storage::codec::{self, Image, Meta};
 use crate::types::{LeaseId, Revision};
 use bytes::Bytes;
@@ -63,6 +64,11 @@ impl Writer<'_> {
             meta.version = old.version + 1;
         }
         self.move_lease(&key, old_meta.map_or(0, |m| m.lease), lease);
+        if old_meta.is_none() {
+            self.store.keys.fetch_add(1, Ordering::Relaxed);
+        }
+        METRICS.mvcc.puts.inc();
+        METRICS.mvcc.put_bytes.add((key.len() + value.len()) as i64);
         self.record(key, modified, codec::live_image(&meta, value), previous.clone());
         Ok(previous.filter(|_| old_meta.is_some()))
     }
@@ -73,6 +79,8 @@ impl Writer<'_> {
         let Some(previous) = self.view.get(&key)? else { return Ok(None) };
         let modified = self.next_revision();
         self.move_lease(&key, Image::parse(&previous)?.meta().lease, 0);
+        self.store.keys.fetch_sub(1, Ordering::Relaxed);
+        METRICS.mvcc.deletes.inc();
         self.record(key, modified, codec::tombstone_image(modified, expired), Some(previous.clone()));
         Ok(Some(previous))
     }

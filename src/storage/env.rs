@@ -2,6 +2,7 @@
 
 use super::schema::{FORMAT, NAMES, TABLES, Table, meta};
 use super::{Error, Result};
+use crate::metrics::METRICS;
 use heed::types::Bytes;
 use heed::{CommitOrAbort, CompactionOption, Database, EnvOpenOptions, PutFlags, RoTxn, RwTxn, WithoutTls};
 use std::ops::Bound;
@@ -69,7 +70,9 @@ impl Env {
 
     /// Begins a read transaction: a snapshot of the last commit.
     pub fn read(&self) -> Result<ReadTxn> {
-        Ok(ReadTxn { txn: self.env.clone().static_read_txn()?, dbs: self.dbs })
+        let txn = self.env.clone().static_read_txn()?;
+        METRICS.mvcc.open_reads.inc();
+        Ok(ReadTxn { txn, dbs: self.dbs })
     }
 
     /// Begins the write transaction. Only the flush thread may call this.
@@ -116,6 +119,12 @@ pub struct ReadTxn {
 
 /// Rows in key order, as LMDB holds them.
 pub type Rows<'t> = Box<dyn Iterator<Item = Result<(&'t [u8], &'t [u8])>> + 't>;
+
+impl Drop for ReadTxn {
+    fn drop(&mut self) {
+        METRICS.mvcc.open_reads.dec();
+    }
+}
 
 impl ReadTxn {
     /// The value of `key`.

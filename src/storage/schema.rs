@@ -43,6 +43,8 @@ pub mod meta {
     pub const REVISION: &[u8] = b"revision";
     /// i64 LE: last logical compaction; absent before the first one.
     pub const COMPACTED: &[u8] = b"compacted";
+    /// i64 LE: keys that exist at that revision; absent in files of early versions, which count them once.
+    pub const KEYS: &[u8] = b"keys";
     /// i64 LE: revision below which log rows have been removed physically.
     pub const REMOVED: &[u8] = b"removed";
     /// Prefix of one row a member: its attributes as `engine` encodes them.

@@ -1,13 +1,14 @@
 //! The real etcdctl against the server: commands of contract 7.1 for KV, Lease, Maintenance and Cluster.
 //!
-//! `KVIST_ETCDCTL` lists the binaries to use, comma separated; without it the one in PATH is used. None is a failure.
+//! `KVIST_ETCDCTL` lists the binaries to use, comma separated; without it those are the one in PATH and, after `make
+//! tools`, that of the newest release. None is a failure.
 //! The commands and texts checked are those that etcdctl 3.4 and 3.7 share.
 
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 
-use crate::support::Server;
+use crate::support::{self, Server};
 
 /// Every etcdctl to test with; at least one.
 pub fn binaries() -> Vec<PathBuf> {
@@ -17,6 +18,7 @@ pub fn binaries() -> Vec<PathBuf> {
             .map(|dir| dir.join("etcdctl"))
             .filter(|path| path.is_file())
             .take(1)
+            .chain(support::etcd_tool("etcdctl", "the newest etcdctl"))
             .collect(),
     };
     let missing: Vec<_> = listed.iter().filter(|path| !path.is_file()).collect();
@@ -301,7 +303,7 @@ fn etcdctl_alarm() {
             !output.status.success()
         });
         assert!(full, "10 MB fit under a quota of 1 MB");
-        crate::support::wait_until("the alarm", crate::watch_client::REPLY_TIMEOUT, || {
+        support::wait_until("the alarm", crate::watch_client::REPLY_TIMEOUT, || {
             let alarms = ctl.run(&["alarm", "list"]);
             alarms.starts_with("memberID:") && alarms.ends_with("alarm:NOSPACE")
         });

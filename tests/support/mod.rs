@@ -27,6 +27,25 @@ pub fn is_foreign_server() -> bool {
     std::env::var_os("KVIST_TEST_SERVER").is_some()
 }
 
+/// A program of etcd's newest release, "etcd", "etcdctl" or "etcdutl", as `make tools` builds them; `KVIST_ETCD` and
+/// `KVIST_ETCDUTL` name others. `None` where there is none; then the test says what it skips.
+pub fn etcd_tool(name: &str, skipped: &str) -> Option<PathBuf> {
+    let variable = match name {
+        "etcdctl" => None, // KVIST_ETCDCTL is a list of further ones
+        name => std::env::var_os(format!("KVIST_{}", name.to_ascii_uppercase())),
+    };
+    let named = variable.map(PathBuf::from);
+    // The tools lie beside the profile's directory: target/debug/kvist, target/tools/etcd.
+    let target =
+        Path::new(env!("CARGO_BIN_EXE_kvist")).parent().and_then(Path::parent).expect("a target directory");
+    let path = named.unwrap_or_else(|| target.join("tools").join(name));
+    if path.exists() {
+        return Some(path);
+    }
+    eprintln!("SKIPPED {skipped}: there is no {name} of etcd's newest release; build it with: make tools");
+    None
+}
+
 /// A port of the loopback interface that was free a moment ago.
 pub fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a free port").port()

@@ -76,6 +76,17 @@ impl Matched {
     }
 }
 
+/// Sizes of the hub.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Counts {
+    /// Watchers.
+    pub watchers: usize,
+    /// Those of them that catch up.
+    pub unsynced: usize,
+    /// Applied events that have not reached any stream.
+    pub queued_events: usize,
+}
+
 /// Names a watcher inside the hub.
 pub type WatcherKey = u64;
 
@@ -291,9 +302,15 @@ impl Hub {
         self.inner.want_replay();
     }
 
-    /// How many watchers there are.
-    pub fn watchers(&self) -> usize {
-        self.inner.watchers.load(Ordering::SeqCst)
+    /// How many watchers there are, and how far behind.
+    pub fn counts(&self) -> Counts {
+        let state = self.inner.state.lock();
+        let queue = self.inner.queue.lock();
+        Counts {
+            watchers: state.watchers.len(),
+            unsynced: state.unsynced.len(),
+            queued_events: queue.batches.iter().map(|batch| batch.events.len()).sum(),
+        }
     }
 
     /// Tells every stream that has watchers, now or later, that the server stops.

@@ -2,6 +2,7 @@
 
 use super::Matched;
 use super::bell::Bell;
+use crate::metrics::METRICS;
 use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -83,8 +84,15 @@ pub struct Stream {
     bell: Arc<Bell>,
 }
 
+impl Drop for Stream {
+    fn drop(&mut self) {
+        METRICS.watch.streams.dec();
+    }
+}
+
 impl Stream {
     pub(super) fn new(bell: Arc<Bell>) -> Stream {
+        METRICS.watch.streams.inc();
         Stream { queued: Mutex::default(), bell }
     }
 
@@ -167,6 +175,9 @@ impl Stream {
             return Poll::Pending;
         };
         queued.bytes -= delivery.bytes();
+        if let Delivery::Events { matched, .. } = &delivery {
+            METRICS.watch.events.inc_by(matched.events.len() as u64);
+        }
         if !matches!(delivery, Delivery::Events { .. }) {
             queued.controls -= 1;
             if let Some(writer) = queued.writer.take() {

@@ -49,8 +49,6 @@ pub const SEGMENT_BYTES: u64 = 64 << 20;
 const SEGMENT_BYTES_MIN: u64 = 16 << 10;
 const SEGMENT_BYTES_MAX: u64 = 1 << 30;
 
-/// Called on the log thread after each fdatasync with the time that it took.
-pub type OnFsync = Arc<dyn Fn(Duration) + Send + Sync>;
 /// Called on the log thread once a batch is written; it must neither block nor append.
 pub type Done = Box<dyn FnOnce(io::Result<()>) + Send>;
 
@@ -65,14 +63,12 @@ pub struct Options {
     pub sync: bool,
     /// Do not scan segments whose entries are all below this index. They are checked when they are read.
     pub scan_from: Option<u64>,
-    /// Observer of fdatasync.
-    pub on_fsync: Option<OnFsync>,
 }
 
 impl Options {
     /// The defaults for a directory.
     pub fn new(dir: impl Into<PathBuf>) -> Options {
-        Options { dir: dir.into(), segment_bytes: SEGMENT_BYTES, sync: true, scan_from: None, on_fsync: None }
+        Options { dir: dir.into(), segment_bytes: SEGMENT_BYTES, sync: true, scan_from: None }
     }
 }
 
@@ -230,7 +226,7 @@ pub struct Wal {
 impl Wal {
     /// Opens the log in a directory, starting one if there is none.
     pub fn open(options: Options) -> Result<(Wal, Recovered), Error> {
-        let Options { dir, segment_bytes, sync, on_fsync, .. } = options.clone();
+        let Options { dir, segment_bytes, sync, .. } = options.clone();
         let whole = segment_bytes.is_multiple_of(segment::PAGE_BYTES);
         if !whole || !(SEGMENT_BYTES_MIN..=SEGMENT_BYTES_MAX).contains(&segment_bytes) {
             return Err(Error::SegmentSize(segment_bytes));
@@ -246,7 +242,6 @@ impl Wal {
             queue: Arc::clone(&queue),
             index: Arc::clone(&index),
             counters: Arc::clone(&counters),
-            on_fsync,
             preparer,
         };
         let writer = Writer::new(links, segment_bytes, sync, opened.position);

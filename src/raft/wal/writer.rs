@@ -11,13 +11,15 @@ use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::time::Instant;
 
+use crate::metrics::{self, METRICS};
+
 use super::index::{Change, Index, Mapped};
 use super::prepare::Preparer;
 use super::queue::{Queue, Request};
 use super::record::{self, HEADER_BYTES, Kind};
 use super::segment::{PAGE_BYTES, SEGMENT_HEADER_BYTES, Segment};
 use super::state::{Gap, Opening, Tracker};
-use super::{Batch, Counters, Durability, LogId, OnFsync};
+use super::{Batch, Counters, Durability, LogId};
 
 /// Bytes of requests that make one group, so that the first of them does not wait for too much.
 const GROUP_BYTES: usize = 8 << 20;
@@ -43,7 +45,6 @@ pub(super) struct Links {
     pub queue: Arc<Queue>,
     pub index: Arc<Index>,
     pub counters: Arc<Counters>,
-    pub on_fsync: Option<OnFsync>,
     pub preparer: Preparer,
 }
 
@@ -234,7 +235,10 @@ impl Writer {
         self.buf.extend_from_slice(&[0; PAGE_BYTES as usize][..usize::try_from(padding).unwrap_or(0)]);
         #[cfg(test)]
         self.links.counters.fail_if_told()?;
+        let begin = Instant::now();
         self.position.segment.file.write_all_at(&self.buf, start)?;
+        metrics::observe_since(&METRICS.disk.wal_write, begin);
+        METRICS.disk.wal_write_bytes.add(self.buf.len() as i64);
         self.links.counters.wrote(self.buf.len());
         self.buf.clear();
         self.buf.shrink_to(BUFFER_KEEP_BYTES);
@@ -250,9 +254,7 @@ impl Writer {
             self.position.segment.file.sync_data()?;
             let took = begin.elapsed();
             self.links.counters.synced(took);
-            if let Some(on_fsync) = &self.links.on_fsync {
-                on_fsync(took);
-            }
+            METRICS.disk.wal_fsync.observe(took.as_secs_f64());
             self.position.group += 1;
             self.group_start = self.position.offset;
         }
