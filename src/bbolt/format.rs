@@ -18,6 +18,8 @@ pub const BRANCH: u16 = 0x01;
 /// See [`BRANCH`].
 pub const LEAF: u16 = 0x02;
 /// See [`BRANCH`].
+pub const META_PAGE: u16 = 0x04;
+/// See [`BRANCH`].
 pub const FREELIST: u16 = 0x10;
 /// Flag of a leaf element whose value is a bucket.
 pub const IS_BUCKET: u32 = 0x01;
@@ -89,6 +91,23 @@ impl Meta {
         }
         Ok(meta)
     }
+
+    /// Fills a page with it; the transaction decides which of the two it is.
+    pub fn write_page(&self, page: &mut [u8]) {
+        page[..PAGE_HEAD]
+            .copy_from_slice(&Head { id: self.txid % 2, kind: META_PAGE, count: 0, overflow: 0 }.to_bytes());
+        let out = &mut page[PAGE_HEAD..PAGE_HEAD + META];
+        out[..4].copy_from_slice(&MAGIC.to_le_bytes());
+        out[4..8].copy_from_slice(&VERSION.to_le_bytes());
+        out[8..12].copy_from_slice(&self.page_size.to_le_bytes());
+        // Flags (4) are 0, and so is the sequence of the root bucket (8).
+        out[16..24].copy_from_slice(&self.root.to_le_bytes());
+        out[32..40].copy_from_slice(&self.freelist.to_le_bytes());
+        out[40..48].copy_from_slice(&self.pages.to_le_bytes());
+        out[48..56].copy_from_slice(&self.txid.to_le_bytes());
+        let checksum = fnv1a(&out[..56]);
+        out[56..].copy_from_slice(&checksum.to_le_bytes());
+    }
 }
 
 /// FNV-1a with 64 bits.
@@ -116,6 +135,16 @@ impl Head {
     pub fn parse(bytes: &[u8]) -> Option<Head> {
         let (id, kind) = (u64_at(bytes, 0)?, u16_at(bytes, 8)?);
         Some(Head { id, kind, count: u16_at(bytes, 10)?, overflow: u32_at(bytes, 12)? })
+    }
+
+    /// Its bytes.
+    pub fn to_bytes(self) -> [u8; PAGE_HEAD] {
+        let mut out = [0; PAGE_HEAD];
+        out[..8].copy_from_slice(&self.id.to_le_bytes());
+        out[8..10].copy_from_slice(&self.kind.to_le_bytes());
+        out[10..12].copy_from_slice(&self.count.to_le_bytes());
+        out[12..].copy_from_slice(&self.overflow.to_le_bytes());
+        out
     }
 }
 

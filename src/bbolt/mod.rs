@@ -19,8 +19,12 @@ mod format;
 mod reader;
 #[cfg(test)]
 mod reader_test;
+mod writer;
+#[cfg(test)]
+mod writer_test;
 
 pub use reader::{Bucket, Iter, Reader};
+pub use writer::{BucketWriter, PAGE_SIZE, Writer};
 
 /// Longest key that bbolt takes, in bytes.
 pub const KEY_MAX: usize = 32_768;
@@ -53,6 +57,12 @@ pub enum Error {
         /// What is wrong.
         what: String,
     },
+    /// A pair or bucket to be written is not above the one before it.
+    #[error("keys are not in order")]
+    Unsorted,
+    /// A key or value to be written is empty or longer than bbolt allows.
+    #[error("a key or value is larger than bbolt allows")]
+    TooLarge,
 }
 
 impl Error {

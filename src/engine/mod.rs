@@ -9,6 +9,7 @@ pub mod command;
 pub mod consensus;
 pub mod entry;
 pub mod error;
+pub mod export;
 pub mod flusher;
 pub mod leases;
 pub mod read;

@@ -22,14 +22,16 @@ pub type Leases = BTreeMap<LeaseId, Lease>;
 
 /// Reads the table.
 pub fn load(txn: &ReadTxn) -> Result<Leases, Error> {
-    let mut leases = Leases::new();
-    for row in txn.all(Table::Lease)? {
+    rows(txn)?.collect()
+}
+
+/// The rows of the table, in order of the id's bytes.
+pub fn rows(txn: &ReadTxn) -> Result<impl Iterator<Item = Result<(LeaseId, Lease), Error>>, Error> {
+    let damaged = || Error::Damaged("a row of the lease table".into());
+    Ok(txn.all(Table::Lease)?.map(move |row| {
         let (key, value) = row?;
-        let (id, lease) =
-            parse(key, value).ok_or_else(|| Error::Damaged("a row of the lease table".into()))?;
-        leases.insert(id, lease);
-    }
-    Ok(leases)
+        parse(key, value).ok_or_else(damaged)
+    }))
 }
 
 fn parse(key: &[u8], mut value: &[u8]) -> Option<(LeaseId, Lease)> {

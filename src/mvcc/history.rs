@@ -86,16 +86,23 @@ impl Store {
     /// The next changes from revision `from` on, oldest first, whole revisions only; empty when there are none yet.
     /// Fails with `Compacted` when `from` lies below the last compaction.
     pub fn history(&self, from: i64, limit: Limit) -> Result<Vec<Arc<EventBatch>>> {
-        if from < self.compacted() {
-            return Err(Error::Compacted);
-        }
+        let is_kept = || if from < self.compacted() { Err(Error::Compacted) } else { Ok(()) };
+        is_kept()?;
+        self.history_if(from, limit, is_kept)
+    }
+
+    /// The same, when `is_kept` says so after the read began.
+    pub(super) fn history_if(
+        &self,
+        from: i64,
+        limit: Limit,
+        is_kept: impl Fn() -> Result<()>,
+    ) -> Result<Vec<Arc<EventBatch>>> {
         if let Some(found) = self.ring.read(from, &limit) {
             return Ok(found);
         }
         let txn = self.view.load().env.read()?;
-        if from < self.compacted() {
-            return Err(Error::Compacted);
-        }
+        is_kept()?;
         let found = read_log(&txn, from, &limit)?;
         if !found.is_empty() {
             return Ok(found);

@@ -29,6 +29,8 @@ mod pins;
 #[cfg(test)]
 pub(crate) mod script_test;
 pub mod snapshot;
+pub mod sort;
+pub mod versions;
 pub mod watch;
 pub mod writer;
 
@@ -45,12 +47,15 @@ use history::Ring;
 use memtable::Memtable;
 use parking_lot::Mutex;
 use pins::Pins;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Compacted revision before the first compaction, as etcd reports it.
 pub const NEVER_COMPACTED: i64 = -1;
+/// How long compaction waits for a read that returns to its snapshot.
+const PIN_AGE_MAX: Duration = Duration::from_secs(60);
 
 /// Why a read can't be answered.
 #[derive(Debug, thiserror::Error)]
@@ -61,6 +66,12 @@ pub enum Error {
     /// The revision asked for has not been reached.
     #[error("required revision is a future revision")]
     FutureRevision,
+    /// A long read could not put aside what it needs: no space on the disk, perhaps. The store itself goes on.
+    #[error("temporary file: {0}")]
+    Scratch(std::io::Error),
+    /// Whoever asked for a long read has gone away.
+    #[error("interrupted")]
+    Interrupted,
     /// The database failed; the node can't go on.
     #[error(transparent)]
     Storage(#[from] storage::Error),
@@ -101,8 +112,7 @@ impl Store {
     /// The store as the last flush left it.
     pub fn open(env: Env) -> Result<Store> {
         let txn = env.read()?;
-        let revision = read_i64(&txn, meta::REVISION)?.unwrap_or(1);
-        let compacted = read_i64(&txn, meta::COMPACTED)?.unwrap_or(NEVER_COMPACTED);
+        let (revision, compacted) = Store::flushed_revisions(&txn)?;
         let removed = read_i64(&txn, meta::REMOVED)?.unwrap_or(0);
         let keys = match read_i64(&txn, meta::KEYS)? {
             Some(keys) => keys,
@@ -124,6 +134,12 @@ impl Store {
             compacting_since: Mutex::default(),
             sizes: Mutex::new(sizes),
         })
+    }
+
+    /// Current and compacted revision as of the flush that `txn` shows.
+    pub fn flushed_revisions(txn: &storage::ReadTxn) -> Result<(i64, i64)> {
+        let revision = read_i64(txn, meta::REVISION)?.unwrap_or(1);
+        Ok((revision, read_i64(txn, meta::COMPACTED)?.unwrap_or(NEVER_COMPACTED)))
     }
 
     /// Revision of the last applied write.
@@ -177,7 +193,7 @@ impl Store {
 
     /// Keeps physical compaction from overtaking reads at `revision` while the pin lives, for a bounded time.
     pub fn pin(&self, revision: i64) -> Pin {
-        self.pins.add(revision)
+        self.pins.add(revision, PIN_AGE_MAX)
     }
 
     /// Long reads that are under way.
@@ -203,6 +219,13 @@ impl Store {
     /// Rough bytes that the data takes: what the quota is compared with.
     pub fn bytes_in_use(&self) -> u64 {
         self.sizes().in_use + self.unflushed_bytes()
+    }
+
+    /// Where long reads put temporary files: beside the environment, whatever its generation.
+    pub fn scratch_dir(&self) -> PathBuf {
+        let view = self.view.load();
+        let dir = view.env.path();
+        dir.parent().unwrap_or(dir).to_owned()
     }
 
     /// Runs `read` over one consistent state of all tables of the last flush.

@@ -5,9 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// A pin older than this no longer holds compaction back; its reader gets `Compacted` if it then comes too late.
-const PIN_AGE_MAX: Duration = Duration::from_secs(60);
-
+/// A number for the next pin, and by their numbers, which revision the living ones keep and how long.
 type Pinned = Mutex<(u64, BTreeMap<u64, (i64, Instant)>)>;
 
 /// All living pins.
@@ -18,6 +16,7 @@ pub(super) struct Pins(Arc<Pinned>);
 pub struct Pin {
     id: u64,
     revision: i64,
+    until: Instant,
     pinned: Arc<Pinned>,
 }
 
@@ -26,15 +25,23 @@ impl Pin {
     pub fn revision(&self) -> i64 {
         self.revision
     }
+
+    /// Whether it still holds compaction back. If so, nothing that it keeps has been removed.
+    pub fn holds(&self) -> bool {
+        Instant::now() < self.until
+    }
 }
 
 impl Pins {
-    pub fn add(&self, revision: i64) -> Pin {
+    /// A pin that no longer holds compaction back when it is older than `age_max`; its reader gets `Compacted` if it
+    /// then comes too late.
+    pub fn add(&self, revision: i64, age_max: Duration) -> Pin {
+        let until = Instant::now() + age_max;
         let mut pinned = self.0.lock();
         pinned.0 += 1;
         let id = pinned.0;
-        pinned.1.insert(id, (revision, Instant::now()));
-        Pin { id, revision, pinned: Arc::clone(&self.0) }
+        pinned.1.insert(id, (revision, until));
+        Pin { id, revision, until, pinned: Arc::clone(&self.0) }
     }
 
     pub fn len(&self) -> usize {
@@ -44,7 +51,8 @@ impl Pins {
     /// The lowest revision that a pin still protects.
     pub fn lowest(&self) -> Option<i64> {
         let pinned = self.0.lock();
-        pinned.1.values().filter(|(_, since)| since.elapsed() < PIN_AGE_MAX).map(|(r, _)| *r).min()
+        let now = Instant::now();
+        pinned.1.values().filter(|(_, until)| now < *until).map(|(r, _)| *r).min()
     }
 }
 

@@ -136,6 +136,18 @@ impl<'a> Image<'a> {
         Some(Image { flags, modified: Revision::new(main, sub), meta, value })
     }
 
+    /// Appends its bytes, the value where it is.
+    pub fn write(&self, out: &mut Vec<u8>) {
+        out.push(self.flags);
+        put_varint(out, u64::from(self.modified.sub));
+        out.push(self.meta.len() as u8);
+        out.extend_from_slice(self.meta);
+        match self.value {
+            Value::Inline(value) => out.extend_from_slice(value),
+            Value::Blob(len) => put_varint(out, len),
+        }
+    }
+
     /// Whether this version ends a generation.
     #[inline]
     pub fn is_tombstone(&self) -> bool {

@@ -68,6 +68,11 @@ impl Env {
         Ok(())
     }
 
+    /// Its directory.
+    pub fn path(&self) -> &Path {
+        self.env.path()
+    }
+
     /// Begins a read transaction: a snapshot of the last commit.
     pub fn read(&self) -> Result<ReadTxn> {
         let txn = self.env.clone().static_read_txn()?;

@@ -25,6 +25,7 @@ mod range_stream;
 mod robustness;
 mod robustness_grpc;
 mod rpc;
+mod snapshot;
 mod txn;
 mod txn_compare;
 mod txn_shape;

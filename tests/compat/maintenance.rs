@@ -350,3 +350,31 @@ async fn x_7_hash_kv() {
         }
     }
 }
+
+/// when no key at all is there at the revision, etcd leaves out nothing of what the compaction kept.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn x_7_hash_kv_without_any_key() {
+    let server = Server::start();
+    let clients = Clients::connect(&server).await;
+    clients.put("a", "1").await;
+    clients.put("b", "1").await;
+    clients.delete("b").await;
+    clients.compact(4).await;
+    let with_key = clients.hash_kv(0).await.expect("hash").hash;
+    clients.delete("a").await;
+    let a = KeyValue {
+        key: "a".into(),
+        create_revision: 2,
+        mod_revision: 2,
+        version: 1,
+        value: "1".into(),
+        ..Default::default()
+    };
+    let first = [&2i64.to_be_bytes()[..], b"_", &[0; 8], &a.encode_to_vec()].concat();
+    let last = KeyValue { key: "a".into(), ..Default::default() };
+    let last = [&5i64.to_be_bytes()[..], b"_", &[0; 8], b"t", &last.encode_to_vec()].concat();
+    let old = crc32c::crc32c_append(crc32c::crc32c(b"key"), &first);
+    let expected = crc32c::crc32c_append(old, &last);
+    assert_eq!(with_key, old);
+    assert_eq!(clients.hash_kv(0).await.expect("hash").hash, expected);
+}

@@ -18,6 +18,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     (
         "engine",
         &[
+            "bbolt",
             "lease",
             "metrics",
             "mvcc",

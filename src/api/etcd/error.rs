@@ -103,6 +103,9 @@ pub fn status(error: engine::Error) -> Status {
             tracing::error!(%error, "reading the database failed");
             return Status::unknown(error.to_string());
         }
+        engine::Error::Read(error @ (Read::Scratch(_) | Read::Interrupted)) => {
+            return Status::unknown(error.to_string());
+        }
         engine::Error::TooLarge => Error::RequestTooLarge,
         engine::Error::TooManyRequests => Error::TooManyRequests,
         engine::Error::NoLeader => Error::NoLeader,

@@ -1,22 +1,18 @@
 //! The Maintenance service: state, alarms, hashes, defragmentation.
 
 use super::cluster::absent;
-use super::{Etcd, error};
+use super::{Etcd, error, snapshot};
 use crate::engine::command::{AlarmKind, Command};
+use crate::engine::export::STORAGE_VERSION;
 use crate::pb::etcdserverpb::alarm_request::AlarmAction;
 use crate::pb::etcdserverpb::maintenance_server::Maintenance;
 use crate::pb::etcdserverpb::{
     AlarmMember, AlarmRequest, AlarmResponse, AlarmType, DefragmentRequest, DefragmentResponse,
     DowngradeInfo, DowngradeRequest, DowngradeResponse, HashKvRequest, HashKvResponse, HashRequest,
-    HashResponse, MoveLeaderRequest, MoveLeaderResponse, SnapshotRequest, SnapshotResponse, StatusRequest,
-    StatusResponse,
+    HashResponse, MoveLeaderRequest, MoveLeaderResponse, SnapshotRequest, StatusRequest, StatusResponse,
 };
 use crate::version::ETCD_VERSION;
-use futures_util::stream::Empty;
 use tonic::{Request, Response, Status};
-
-/// Version of the data as etcd's tools see it.
-const STORAGE_VERSION: &str = "3.7.0";
 
 #[tonic::async_trait]
 impl Maintenance for Etcd {
@@ -95,10 +91,14 @@ impl Maintenance for Etcd {
         }))
     }
 
-    type SnapshotStream = Empty<Result<SnapshotResponse, Status>>;
+    type SnapshotStream = snapshot::Messages;
 
-    async fn snapshot(&self, _: Request<SnapshotRequest>) -> Result<Response<Self::SnapshotStream>, Status> {
-        Err(absent("Snapshot"))
+    async fn snapshot(
+        &self,
+        request: Request<SnapshotRequest>,
+    ) -> Result<Response<Self::SnapshotStream>, Status> {
+        self.check(request.metadata())?;
+        Ok(Response::new(self.send_backup().await?))
     }
 
     async fn move_leader(

@@ -10,6 +10,7 @@ mod lease;
 mod maintenance;
 pub mod range;
 mod range_stream;
+mod snapshot;
 pub mod watch;
 mod wire;
 
@@ -17,7 +18,9 @@ use crate::engine::Engine;
 use crate::pb::etcdserverpb::ResponseHeader;
 use crate::shutdown::Shutdown;
 use http::HeaderMap;
+use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::Semaphore;
 use tonic::Status;
 use tonic::metadata::MetadataMap;
 
@@ -40,6 +43,8 @@ pub struct Etcd {
     request_bytes_max: usize,
     progress_interval: Duration,
     shutdown: Shutdown,
+    /// One permit for each backup under way.
+    backups: Arc<Semaphore>,
 }
 
 impl Etcd {
@@ -51,6 +56,7 @@ impl Etcd {
             request_bytes_max: options.request_bytes_max,
             progress_interval: options.progress_interval,
             shutdown,
+            backups: Arc::new(Semaphore::new(snapshot::BACKUPS_MAX)),
         }
     }
 

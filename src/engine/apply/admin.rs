@@ -46,14 +46,14 @@ pub(super) fn applied_row(applied: LogPosition) -> SideRow {
     SideRow { table: Table::Meta, key: meta::APPLIED.to_vec(), value: Some(value) }
 }
 
-pub(super) fn read_applied(txn: Txn<'_>) -> mvcc::Result<Option<LogPosition>> {
+pub(in crate::engine) fn read_applied(txn: Txn<'_>) -> mvcc::Result<Option<LogPosition>> {
     let Some(bytes) = txn.get(Table::Meta, meta::APPLIED)? else { return Ok(None) };
     let Some((term, index)) = bytes.split_at_checked(8) else { return Err(damaged("meta/applied")) };
     let number = |b: &[u8]| b.try_into().map(u64::from_le_bytes).map_err(|_| damaged("meta/applied"));
     Ok(Some(LogPosition { term: number(term)?, index: number(index)? }))
 }
 
-pub(super) fn read_alarms(txn: Txn<'_>) -> mvcc::Result<BTreeSet<(MemberId, AlarmKind)>> {
+pub(in crate::engine) fn read_alarms(txn: Txn<'_>) -> mvcc::Result<BTreeSet<(MemberId, AlarmKind)>> {
     let mut alarms = BTreeSet::new();
     for row in txn.all(Table::Alarm)? {
         let (key, _) = row?;
@@ -72,7 +72,7 @@ fn parse_alarm(key: &[u8]) -> Option<(MemberId, AlarmKind)> {
     Some((MemberId::from_be_bytes(member.try_into().ok()?), kind))
 }
 
-pub(super) fn read_members(txn: Txn<'_>) -> mvcc::Result<BTreeMap<MemberId, Member>> {
+pub(in crate::engine) fn read_members(txn: Txn<'_>) -> mvcc::Result<BTreeMap<MemberId, Member>> {
     let mut members = BTreeMap::new();
     for row in txn.prefix(Table::Meta, meta::MEMBER)? {
         let member: Member = postcard::from_bytes(row?.1).map_err(|_| damaged("a meta/member row"))?;

@@ -3,7 +3,7 @@
 //! Deterministic: reads no clock, no configuration, no randomness and no map with random order. Everything that it
 //! learns comes in with the entry. It runs under one lock, on whichever thread applies committed entries.
 
-mod admin;
+pub(super) mod admin;
 #[cfg(test)]
 mod determinism_test;
 mod lease;

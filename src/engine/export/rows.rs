@@ -1,0 +1,111 @@
+//! The small buckets of an etcd database, from the rows of the last flush: all but `key`.
+
+use super::{STORAGE_VERSION, scratch};
+use crate::bbolt::Writer;
+use crate::engine::apply::admin::{read_alarms, read_applied, read_members};
+use crate::engine::command::Member;
+use crate::lease::table;
+use crate::mvcc;
+use crate::storage::ReadTxn;
+use crate::storage::codec::put_varint;
+use serde_json::json;
+use std::collections::BTreeMap;
+
+type Rows = BTreeMap<Vec<u8>, Vec<u8>>;
+
+/// Writes them all; `compacted` is the compacted revision, 0 or less before the first compaction.
+pub fn write(txn: &ReadTxn, compacted: i64, writer: &mut Writer) -> mvcc::Result<()> {
+    let members = read_members(txn)?;
+    write_leases(txn, writer)?;
+    let buckets = [
+        ("alarm", alarms(txn)?),
+        ("auth", Rows::from([(b"authRevision".to_vec(), 1u64.to_be_bytes().to_vec())])),
+        ("authRoles", Rows::new()),
+        ("authUsers", Rows::new()),
+        ("cluster", Rows::from([(b"clusterVersion".to_vec(), STORAGE_VERSION.into())])),
+        ("members", members.values().map(member).collect()),
+        ("members_removed", Rows::new()),
+        ("meta", meta(txn, compacted, members.values())?),
+    ];
+    for (name, rows) in buckets {
+        let mut bucket = writer.bucket(name.as_bytes()).map_err(scratch)?;
+        for (key, value) in &rows {
+            bucket.put(key, value).map_err(scratch)?;
+        }
+        bucket.finish().map_err(scratch)?;
+    }
+    Ok(())
+}
+
+/// Id → `leasepb.Lease`. Of the three fields only those that are not 0 are written.
+fn write_leases(txn: &ReadTxn, writer: &mut Writer) -> mvcc::Result<()> {
+    let mut bucket = writer.bucket(b"lease").map_err(scratch)?;
+    let mut value = Vec::new();
+    for row in table::rows(txn)? {
+        let (id, lease) = row?;
+        value.clear();
+        for (field, number) in [(1, id), (2, lease.ttl_secs), (3, lease.remaining_secs)] {
+            put_field(&mut value, field, number as u64);
+        }
+        bucket.put(&id.to_be_bytes(), &value).map_err(scratch)?;
+    }
+    bucket.finish().map_err(scratch)
+}
+
+/// `etcdserverpb.AlarmMember` → nothing.
+fn alarms(txn: &ReadTxn) -> mvcc::Result<Rows> {
+    let row = |(member, kind)| {
+        let mut key = Vec::new();
+        put_field(&mut key, 1, member);
+        put_field(&mut key, 2, kind as u64);
+        (key, Vec::new())
+    };
+    Ok(read_alarms(txn)?.into_iter().map(row).collect())
+}
+
+/// Appends a protobuf field of kind varint, unless it is 0.
+fn put_field(out: &mut Vec<u8>, field: u8, number: u64) {
+    if number != 0 {
+        out.push(field << 3);
+        put_varint(out, number);
+    }
+}
+
+/// Id in hexadecimal → JSON.
+fn member(member: &Member) -> (Vec<u8>, Vec<u8>) {
+    let mut value = json!({ "id": member.id, "peerURLs": member.peer_urls });
+    if member.is_learner {
+        value["isLearner"] = json!(true);
+    }
+    if !member.name.is_empty() {
+        value["name"] = json!(member.name);
+    }
+    if !member.client_urls.is_empty() {
+        value["clientURLs"] = json!(member.client_urls);
+    }
+    (format!("{:x}", member.id).into_bytes(), value.to_string().into_bytes())
+}
+
+/// Position in the log, membership of consensus, versions, compaction.
+fn meta<'m>(txn: &ReadTxn, compacted: i64, members: impl Iterator<Item = &'m Member>) -> mvcc::Result<Rows> {
+    let (learners, voters): (Vec<&Member>, Vec<&Member>) = members.partition(|member| member.is_learner);
+    let ids = |members: Vec<&Member>| members.iter().map(|member| member.id).collect::<Vec<_>>();
+    let mut state = json!({ "voters": ids(voters), "auto_leave": false });
+    if !learners.is_empty() {
+        state["learners"] = json!(ids(learners));
+    }
+    let mut rows = Rows::from([
+        (b"confState".to_vec(), state.to_string().into_bytes()),
+        (b"storageVersion".to_vec(), STORAGE_VERSION.into()),
+    ]);
+    if let Some(applied) = read_applied(txn)? {
+        rows.insert(b"consistent_index".to_vec(), applied.index.to_be_bytes().to_vec());
+        rows.insert(b"term".to_vec(), applied.term.to_be_bytes().to_vec());
+    }
+    if compacted > 0 {
+        let revision = [&compacted.to_be_bytes()[..], b"_", &[0; 8]].concat();
+        rows.insert(b"finishedCompactRev".to_vec(), revision.clone());
+        rows.insert(b"scheduledCompactRev".to_vec(), revision);
+    }
+    Ok(rows)
+}
