@@ -7,7 +7,7 @@ use common::{Stored, VALUE, key, scatter, size, timed_in_chunks};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use kvist::engine::apply::{Applier, LogPosition};
 use kvist::engine::command::{Command, Compare, DeleteRange, Op, Operand, Outcome, Put, Relation, Txn};
-use kvist::engine::entry::Entry;
+use kvist::engine::entry::{Entry, Origin};
 use kvist::types::KeyRange;
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,7 +25,11 @@ impl State {
         stored.fill(keys);
         stored.flush();
         let applier = Applier::load(Arc::new(stored.store)).expect("an applier");
-        State { applier, entries: commands.map(|command| Entry::new(command, 1)).collect(), _dir: stored.dir }
+        State {
+            applier,
+            entries: commands.map(|command| Entry::new(Origin::Server, command, 1)).collect(),
+            _dir: stored.dir,
+        }
     }
 
     fn apply(&mut self, n: u64) {

@@ -4,6 +4,7 @@
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
 pub mod api;
+pub mod auth;
 pub mod bbolt;
 pub mod cli;
 pub mod config;

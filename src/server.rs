@@ -1,10 +1,13 @@
 //! The composition root: storage, engine, consensus, protocols and chores put together, and taken apart in order.
 //! Called by `main` and by tests; the caller decides through [`Shutdown`] when it ends, and holds the data directory.
 
+mod auth;
+
 use crate::api::connection;
 use crate::api::etcd::{self, Etcd};
 use crate::api::grpc::Front;
 use crate::api::listen::{self, Connections};
+use crate::auth::TokenChange;
 use crate::config::url::join;
 use crate::config::{AutoCompaction, Config, ListenUrl};
 use crate::engine::apply::{Applier, LogPosition};
@@ -14,7 +17,7 @@ use crate::engine::consensus::Consensus;
 use crate::engine::flusher::{self, Flusher};
 use crate::engine::leases::LeaseKeeper;
 use crate::engine::watch::Hub;
-use crate::engine::{Engine, Identity, Limits, Parts, tasks};
+use crate::engine::{Engine, Identity, Limits, Origin, Parts, tasks};
 use crate::logging::FATAL;
 use crate::mvcc::Store;
 use crate::raft::{self, Node, Peer, Started};
@@ -67,6 +70,9 @@ pub enum Error {
     /// The data directory can't be used.
     #[error("cannot use the data directory: {0}")]
     DataDir(#[from] io::Error),
+    /// No tokens can be made as asked for.
+    #[error(transparent)]
+    Auth(#[from] auth::Error),
     /// Consensus failed while running.
     #[error("consensus failed: {0}")]
     Failed(String),
@@ -198,6 +204,7 @@ async fn start(config: &Config) -> Result<Running, Error> {
         .map_err(mvcc::Error::from)?;
     let store = Arc::new(Store::open(env)?);
     let applier = Arc::new(Mutex::new(Applier::load(Arc::clone(&store))?));
+    let auth = Arc::new(auth::auth(&config.auth, Arc::clone(applier.lock().auth()))?);
     let election_timeout = config.raft.election_timeout;
     let ttl_min_secs = (1.5 * election_timeout.as_secs_f64()).ceil() as i64; // L-2
     let leases = Arc::new(LeaseKeeper::new(applier.lock().leases(), ttl_min_secs));
@@ -206,8 +213,10 @@ async fn start(config: &Config) -> Result<Running, Error> {
     let flusher = start_flusher(config, &store, &applier, &node_cell)?;
     let on_applied = {
         let (leases, hub, flusher) = (Arc::clone(&leases), hub.clone(), flusher.clone());
+        let auth = Arc::clone(&auth);
         Box::new(move |effects: crate::engine::apply::Effects| {
             leases.learn(&effects.leases);
+            auth.tokens.learn(effects.tokens);
             hub.publish(effects.batches);
             flusher.after_apply();
         })
@@ -230,6 +239,7 @@ async fn start(config: &Config) -> Result<Running, Error> {
         hub: hub.clone(),
         flusher: flusher.clone(),
         leases: Arc::clone(&leases),
+        auth: Arc::clone(&auth),
         consensus: Arc::clone(&node) as Arc<dyn Consensus>,
         identity,
         limits: Limits {
@@ -240,6 +250,7 @@ async fn start(config: &Config) -> Result<Running, Error> {
     });
     leases.promote(election_timeout);
     publish(config, &engine).await?;
+    auth.tokens.learn(vec![TokenChange::RevokedAll]); // those that the log tells of have gone with the process
     Ok(Running { engine, node, hub, flusher, failed })
 }
 
@@ -287,7 +298,7 @@ async fn publish(config: &Config, engine: &Engine) -> Result<(), Error> {
         is_learner: false,
     };
     if !engine.members().contains(&member) {
-        engine.write(Command::PublishMember(member)).await?;
+        engine.write(Origin::Server, Command::PublishMember(member)).await?;
     }
     tracing::info!(
         "local-member-id" = format!("{:x}", engine.identity().member),

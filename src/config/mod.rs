@@ -10,6 +10,7 @@
 //! Depends on nothing of ours. Called by `main` and by tests that start a server in-process.
 
 pub mod args;
+mod auth;
 mod draft;
 pub mod env;
 pub mod flags;
@@ -22,6 +23,7 @@ pub mod url;
 pub mod value;
 mod verify;
 
+pub use auth::{Auth, Jwt, Token};
 pub use gates::FeatureGates;
 pub use log::Log;
 pub use url::{EndpointUrl, ListenUrl};
@@ -53,6 +55,8 @@ pub struct Config {
     pub limits: Limits,
     /// How often an idle watcher that wants it hears of progress.
     pub watch_progress_interval: Duration,
+    /// How users log in.
+    pub auth: Auth,
     /// When a slow operation is worth a log line.
     pub slow: Slow,
     /// Gates of behaviour in trial.

@@ -7,7 +7,9 @@ use super::args::Settings;
 use super::draft::Draft;
 use super::flags::{Effect, Flag};
 use super::url::{EndpointUrl, ListenUrl, join, same_addresses};
-use super::{AutoCompaction, Cluster, Compaction, Config, Error, Listen, Log, Note, Raft, Storage, value};
+use super::{
+    Auth, AutoCompaction, Cluster, Compaction, Config, Error, Listen, Log, Note, Raft, Storage, value,
+};
 use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -71,6 +73,8 @@ impl Settings {
             batch_limit: or_default(self.draft.compaction.batch_limit, 1000),
             sleep_interval: or_default(self.draft.compaction.sleep_interval, Duration::from_millis(10)),
         };
+        let auth =
+            Auth::new(&self.draft.auth_token, self.draft.auth_token_ttl_secs, self.draft.bcrypt_cost, notes)?;
         let limits = self.draft.limits;
         if limits.request_bytes_max > REQUEST_ADVISED_BYTES {
             notes.push(Note::Unwise { flag: "max-request-bytes", why: "large requests delay all others" });
@@ -97,6 +101,7 @@ impl Settings {
             limits,
             watch_progress_interval: or_default(self.draft.watch_progress_interval, Duration::from_secs(600))
                 .max(WATCH_PROGRESS_MIN),
+            auth,
             slow,
             gates,
             log,

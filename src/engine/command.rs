@@ -3,6 +3,7 @@
 //! Plain data: no protocol's message enters, none leaves. Commands are persisted in the log by [`super::entry`]: variants
 //! and fields keep their order for ever; new variants go to the end, new fields need a new entry version.
 
+use crate::auth;
 use crate::types::{KeyRange, LeaseId, MemberId};
 use bytes::Bytes;
 use serde::{Deserialize, Deserializer, Serialize};
@@ -49,6 +50,8 @@ pub enum Command {
     },
     /// Make a member's name and client URLs known.
     PublishMember(Member),
+    /// Change users, roles or permissions, or give out a token.
+    Auth(auth::Change),
 }
 
 /// Write one key.
@@ -281,6 +284,15 @@ pub enum Outcome {
     },
     /// Of `Txn`.
     Txn(TxnOutcome),
+    /// Of a login.
+    Authenticated {
+        /// The current revision.
+        revision: i64,
+        /// Auth revision as of which the token is.
+        auth_revision: u64,
+        /// Index of the entry.
+        index: u64,
+    },
     /// Of everything else: the current revision.
     Done {
         /// Revision after the command.
@@ -357,6 +369,9 @@ pub enum Refusal {
     /// The CORRUPT alarm is on.
     #[error("corrupt cluster")]
     Corrupt,
+    /// The caller may not do this, or users and roles are not as it supposes.
+    #[error(transparent)]
+    Auth(#[from] auth::Error),
 }
 
 /// The answer of the applier.

@@ -1,7 +1,7 @@
 //! Why the engine did not do what it was asked, by what the caller can do about it.
 
 use super::command::Refusal;
-use crate::mvcc;
+use crate::{auth, mvcc};
 
 /// See the module.
 #[derive(Debug, thiserror::Error)]
@@ -30,6 +30,9 @@ pub enum Error {
     /// The server is stopping.
     #[error("server stopped")]
     Stopped,
+    /// The caller may not do this, or could not be told from others.
+    #[error(transparent)]
+    Auth(#[from] auth::Error),
     /// This member does not exist.
     #[error("member not found")]
     MemberNotFound,

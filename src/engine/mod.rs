@@ -4,6 +4,7 @@
 //! ([`consensus`]) and hands back what the applier ([`apply`]) made of them; it reads, watches and keeps leases.
 
 pub mod apply;
+pub mod auth;
 pub mod auto_compact;
 pub mod command;
 pub mod consensus;
@@ -12,14 +13,18 @@ pub mod error;
 pub mod export;
 pub mod flusher;
 pub mod leases;
+pub mod permit;
 pub mod read;
 pub mod scan;
 pub mod tasks;
 pub mod watch;
 
+pub use crate::auth::{Auth, Caller};
 pub use crate::mvcc::hash::Hash;
 pub use crate::mvcc::{Event, NEVER_COMPACTED, Snapshot};
 pub use crate::storage::codec::{Image, Meta, Value, live_image, put_varint, tombstone_image, varint_len};
+pub use auth::Permit;
+pub use entry::Origin;
 pub use error::{Error, Result};
 
 use crate::lease::lessor::Renewal;
@@ -79,6 +84,8 @@ pub struct Parts {
     pub flusher: Flusher,
     /// Lease deadlines.
     pub leases: Arc<LeaseKeeper>,
+    /// Users, tokens and passwords.
+    pub auth: Arc<Auth>,
     /// The log.
     pub consensus: Arc<dyn Consensus>,
     /// Who we are.
@@ -141,13 +148,22 @@ impl Engine {
         &self.0.hub
     }
 
-    /// Gets a command through the log and carried out.
-    pub async fn write(&self, command: Command) -> Result<Outcome> {
-        let entry = Entry::new(command, now_ms());
+    /// Gets a command through the log and carried out, if its origin may.
+    pub async fn write(&self, origin: Origin, command: Command) -> Result<Outcome> {
+        let mut entry = Entry::new(origin, command, now_ms());
         if entry.bytes().len() > self.0.limits.request_bytes_max {
             return Err(Error::TooLarge);
         }
-        Ok(self.0.consensus.propose(entry).await??)
+        for _ in 0..auth::RESTAMPS_MAX {
+            match self.0.consensus.propose(entry.clone()).await? {
+                Err(Refusal::Auth(crate::auth::Error::OldRevision)) => {}
+                other => return Ok(other?),
+            }
+            // Users changed while it was under way, and nothing was done: try again as the same user of now.
+            let Some(origin) = self.restamped(entry.origin()) else { break };
+            entry = Entry::new(origin, entry.command().clone(), now_ms());
+        }
+        Err(Refusal::Auth(crate::auth::Error::OldRevision).into())
     }
 
     /// Refuses what needs space when the quota is reached, and raises the alarm then. `cost`: bytes it may add.
@@ -159,7 +175,7 @@ impl Engine {
         let (member, alarm) = (self.0.identity.member, AlarmKind::NoSpace);
         if !self.alarms().contains(&(member, alarm)) {
             tracing::warn!(quota, "the database reached its quota; raising the NOSPACE alarm");
-            self.write(Command::Alarm { activate: true, member, alarm }).await?;
+            self.write(Origin::Server, Command::Alarm { activate: true, member, alarm }).await?;
         }
         Err(Refusal::NoSpace.into())
     }
@@ -197,11 +213,16 @@ impl Engine {
     }
 
     /// Grants a lease; picks an id when it is 0. Returns id and TTL.
-    pub async fn lease_grant(&self, id: LeaseId, ttl_secs: i64) -> Result<(LeaseId, i64, i64)> {
+    pub async fn lease_grant(
+        &self,
+        origin: Origin,
+        id: LeaseId,
+        ttl_secs: i64,
+    ) -> Result<(LeaseId, i64, i64)> {
         let ttl_secs = ttl_secs.max(self.0.limits.lease_ttl_min_secs);
         loop {
             let chosen = if id == 0 { rand::random_range(1..=i64::MAX) } else { id };
-            match self.write(Command::LeaseGrant { id: chosen, ttl_secs }).await {
+            match self.write(origin.clone(), Command::LeaseGrant { id: chosen, ttl_secs }).await {
                 Err(Error::Refused(Refusal::LeaseExists)) if id == 0 => {} // unlikely; choose again
                 other => return Ok((chosen, ttl_secs, revision_of(&other?))),
             }
@@ -213,7 +234,7 @@ impl Engine {
         match self.0.leases.renew(id) {
             Renewal::Renewed { ttl_secs, reset } => {
                 if reset {
-                    self.write(Command::LeaseCheckpoint(vec![(id, 0)])).await?;
+                    self.write(Origin::Server, Command::LeaseCheckpoint(vec![(id, 0)])).await?;
                 }
                 Ok(ttl_secs)
             }
@@ -249,8 +270,8 @@ impl Engine {
     }
 
     /// Compacts to `revision`; with `physical`, returns when the history is gone from the file.
-    pub async fn compact(&self, revision: i64, physical: bool) -> Result<i64> {
-        let result = self.write(Command::Compact { revision }).await;
+    pub async fn compact(&self, origin: Origin, revision: i64, physical: bool) -> Result<i64> {
+        let result = self.write(origin, Command::Compact { revision }).await;
         if physical && matches!(result, Ok(_) | Err(Error::Refused(Refusal::Compacted))) {
             self.removed(self.0.store.compacted()).await?;
         }
@@ -287,6 +308,7 @@ fn revision_of(outcome: &Outcome) -> i64 {
     match outcome {
         Outcome::Put { revision, .. }
         | Outcome::DeleteRange { revision, .. }
+        | Outcome::Authenticated { revision, .. }
         | Outcome::Done { revision } => *revision,
         Outcome::Txn(txn) => txn.revision,
     }

@@ -1,7 +1,7 @@
 //! The leader's chores: each a small loop over pure code that ends with `stop`.
 
 use super::command::Command;
-use super::{Engine, Error};
+use super::{Engine, Error, Origin};
 use crate::engine::auto_compact::Schedule;
 use crate::metrics::METRICS;
 use crate::types::LeaseId;
@@ -34,7 +34,7 @@ pub async fn expire_leases(engine: Engine) {
 
 async fn revoke(engine: &Engine, ids: Vec<LeaseId>) {
     let count = ids.len();
-    match engine.write(Command::LeaseRevoke { ids, expired: true }).await {
+    match engine.write(Origin::Server, Command::LeaseRevoke { ids, expired: true }).await {
         Ok(_) => {
             METRICS.lease.expired.inc_by(count as u64);
             tracing::debug!(count, "revoked expired leases");
@@ -52,7 +52,7 @@ pub async fn checkpoint_leases(engine: Engine) {
         tick.tick().await;
         let due = engine.0.leases.due_checkpoints(CHECKPOINTS_PER_ENTRY);
         if !due.is_empty()
-            && let Err(error) = engine.write(Command::LeaseCheckpoint(due)).await
+            && let Err(error) = engine.write(Origin::Server, Command::LeaseCheckpoint(due)).await
         {
             tracing::warn!(%error, "could not checkpoint leases; trying again");
         }
@@ -62,7 +62,7 @@ pub async fn checkpoint_leases(engine: Engine) {
 /// Records what every lease has left; the last thing before a clean stop.
 pub async fn checkpoint_all_leases(engine: &Engine) -> Result<(), Error> {
     for due in engine.0.leases.all_remaining().chunks(CHECKPOINTS_PER_ENTRY) {
-        engine.write(Command::LeaseCheckpoint(due.to_vec())).await?;
+        engine.write(Origin::Server, Command::LeaseCheckpoint(due.to_vec())).await?;
     }
     Ok(())
 }
@@ -74,7 +74,7 @@ pub async fn auto_compact(engine: Engine, mut schedule: Schedule) {
         let wake = schedule.next_wake();
         tokio::time::sleep(wake.saturating_sub(started.elapsed())).await;
         let Some(revision) = schedule.tick(started.elapsed(), engine.revision()) else { continue };
-        let result = engine.compact(revision, false).await;
+        let result = engine.compact(Origin::Server, revision, false).await;
         match &result {
             Ok(_) => tracing::info!(revision, "auto-compacted"),
             Err(error) => tracing::warn!(%error, revision, "auto-compaction failed"),

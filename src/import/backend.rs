@@ -5,7 +5,10 @@
 
 use super::record::{self, Record};
 use super::{Error, Phase, Progress, Result};
+use crate::api::etcd::convert;
+use crate::auth::{Permission, Role, State, User};
 use crate::bbolt::{Bucket, Reader};
+use crate::pb::authpb;
 use crate::engine::command::{AlarmKind, Member};
 use crate::pb::etcdserverpb::{AlarmMember, AlarmType};
 use crate::types::{LeaseId, MemberId, Revision};
@@ -250,6 +253,68 @@ impl Backend {
             parse_member(&json).ok_or_else(|| self.damaged("a row of bucket \"members\" is damaged"))
         };
         bucket.iter().map(parse).collect()
+    }
+}
+
+impl Backend {
+    /// Users, roles and whether they matter.
+    pub fn auth(&self) -> Result<State> {
+        let is_enabled = match self.bucket("auth")? {
+            Some(bucket) => bucket.get(b"authEnabled").map_err(|e| self.database(e))? == Some(vec![1]),
+            None => false,
+        };
+        let users = self.messages("authUsers", |user: authpb::User| {
+            let mut roles = user.roles;
+            roles.sort_unstable();
+            let no_password = user.options.is_some_and(|options| options.no_password);
+            (!user.name.is_empty()).then_some(User {
+                name: user.name.into_utf8()?,
+                password: user.password,
+                no_password,
+                roles,
+            })
+        })?;
+        let roles = self.messages("authRoles", |role: authpb::Role| {
+            let mut permissions: Vec<Permission> =
+                role.key_permission.into_iter().map(convert::auth::permission).collect::<Option<_>>()?;
+            permissions.sort_by(|a, b| a.key.cmp(&b.key));
+            Some(Role { name: role.name.into_utf8()?, permissions })
+        })?;
+        Ok(State::new(is_enabled, self.auth_revision()?, users, roles))
+    }
+
+    /// 1 before the first change of users.
+    fn auth_revision(&self) -> Result<u64> {
+        let Some(bucket) = self.bucket("auth")? else { return Ok(1) };
+        let Some(bytes) = bucket.get(b"authRevision").map_err(|e| self.database(e))? else { return Ok(1) };
+        let number = bytes.try_into().map(u64::from_be_bytes);
+        Ok(number.map_err(|_| self.damaged("auth/authRevision has a wrong length"))?.max(1))
+    }
+
+    /// The values of a bucket, each of them a message.
+    fn messages<M: Message + Default, T>(
+        &self,
+        name: &str,
+        convert: impl Fn(M) -> Option<T>,
+    ) -> Result<Vec<T>> {
+        let Some(bucket) = self.bucket(name)? else { return Ok(Vec::new()) };
+        let parse = |row: crate::bbolt::Result<(Vec<u8>, Vec<u8>)>| {
+            let (_, value) = row.map_err(|e| self.database(e))?;
+            let message = M::decode(&value[..]).ok().and_then(&convert);
+            message.ok_or_else(|| self.damaged(format!("a row of bucket \"{name}\" is damaged")))
+        };
+        bucket.iter().map(parse).collect()
+    }
+}
+
+/// Names are bytes in etcd's database, and texts everywhere else.
+trait IntoUtf8 {
+    fn into_utf8(self) -> Option<String>;
+}
+
+impl IntoUtf8 for Vec<u8> {
+    fn into_utf8(self) -> Option<String> {
+        String::from_utf8(self).ok()
     }
 }
 

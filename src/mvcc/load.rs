@@ -68,9 +68,12 @@ impl<'e> Loader<'e> {
         Ok(())
     }
 
-    /// Makes all of it durable, as the state at `revision`.
-    pub fn finish(mut self, revision: i64) -> Result<()> {
+    /// Makes all of it durable, together with `rows` of other tables, as the state at `revision`.
+    pub fn finish(mut self, revision: i64, rows: &[(Table, Vec<u8>, Vec<u8>)]) -> Result<()> {
         let mut txn = self.take_txn()?;
+        for (table, key, value) in rows {
+            txn.put(*table, key, value)?;
+        }
         txn.put(Table::Meta, meta::REVISION, &revision.to_le_bytes())?;
         if self.compacted > 0 {
             txn.put(Table::Meta, meta::COMPACTED, &self.compacted.to_le_bytes())?;
@@ -225,7 +228,7 @@ mod tests {
         for (key, meta, value) in records {
             loader.add(key, meta, value.as_deref()).unwrap();
         }
-        loader.finish(of.revision()).unwrap();
+        loader.finish(of.revision(), &[]).unwrap();
         (env.clone(), Store::open(env).unwrap())
     }
 
@@ -320,7 +323,7 @@ mod tests {
                 Meta { modified: Revision::new(main, 0), create_revision: 2, version: main - 1, lease: 0 };
             loader.add(b"k", &meta, Some(&vec![0; 1 << 20])).unwrap();
         }
-        loader.finish(39).unwrap();
+        loader.finish(39, &[]).unwrap();
         let store = Store::open(env).unwrap();
         assert_eq!(state(&store, 10)[0].1.version, 9);
         assert_eq!(state(&store, 0)[0].1.version, 38);

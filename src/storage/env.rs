@@ -55,15 +55,16 @@ impl Env {
             Some(bytes) => u32::from_le_bytes(
                 bytes.try_into().map_err(|_| Error::Damaged("meta/format has a wrong length".into()))?,
             ),
-            None => {
-                let mut txn = self.write()?;
-                txn.put(Table::Meta, meta::FORMAT, &FORMAT.to_le_bytes())?;
-                txn.commit()?;
-                FORMAT
-            }
+            None => 0,
         };
         if found > FORMAT {
             return Err(Error::NewerFormat { found, known: FORMAT });
+        }
+        if found < FORMAT {
+            // New, or of format 1, which lacks only a table that was made when it was opened.
+            let mut txn = self.write()?;
+            txn.put(Table::Meta, meta::FORMAT, &FORMAT.to_le_bytes())?;
+            txn.commit()?;
         }
         Ok(())
     }
@@ -242,7 +243,23 @@ mod tests {
         txn.commit().unwrap();
         drop(env);
         let error = Env::open(dir.path(), 1 << 20).err().expect("refused").to_string();
-        assert!(error.contains("format 2") && error.contains("install a newer kvist"), "{error}");
+        assert!(error.contains("format 3") && error.contains("install a newer kvist"), "{error}");
+    }
+
+    #[test]
+    fn a_file_of_format_1_becomes_one_of_format_2_with_all_its_rows() {
+        let dir = tempfile::tempdir().unwrap();
+        let env = Env::open(dir.path(), 1 << 20).unwrap();
+        let mut txn = env.write().unwrap();
+        txn.put(Table::Meta, meta::FORMAT, &1u32.to_le_bytes()).unwrap();
+        txn.put(Table::Lease, b"k", b"row").unwrap();
+        txn.commit().unwrap();
+        drop(env);
+        let env = Env::open(dir.path(), 1 << 20).unwrap();
+        let read = env.read().unwrap();
+        assert_eq!(read.get(Table::Meta, meta::FORMAT).unwrap(), Some(&FORMAT.to_le_bytes()[..]));
+        assert_eq!(read.get(Table::Lease, b"k").unwrap(), Some(&b"row"[..]));
+        assert_eq!(read.len(Table::Auth).unwrap(), 0);
     }
 
     #[test]

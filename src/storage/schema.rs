@@ -2,8 +2,9 @@
 //!
 //! Names and layouts never change meaning. A new layout gets a new [`FORMAT`] and code that reads the old one.
 
-/// Version of the whole layout, kept in `meta/format`. A file with a higher one is refused.
-pub const FORMAT: u32 = 1;
+/// Version of the whole layout, kept in `meta/format`. A file with a higher one is refused. 2 added `auth`: a kvist that
+/// knows no users must not serve a store that has some. A file of format 1 has none, and becomes one of format 2.
+pub const FORMAT: u32 = 2;
 
 /// The tables, in the order in which they are opened. The number is the index into [`NAMES`], nothing persisted.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -22,14 +23,24 @@ pub enum Table {
     Alarm = 5,
     /// One row a fact; see [`meta`].
     Meta = 6,
+    /// `u` and `store_key` of a user's name → the user; `r` and that of a role's → the role. As `auth` encodes them.
+    Auth = 7,
 }
 
 /// Names of the tables inside LMDB, by [`Table`] index.
-pub const NAMES: [&str; 7] = ["cur", "log", "blob", "lease", "lease_key", "alarm", "meta"];
+pub const NAMES: [&str; 8] = ["cur", "log", "blob", "lease", "lease_key", "alarm", "meta", "auth"];
 
 /// All tables, for loops over them.
-pub const TABLES: [Table; 7] =
-    [Table::Cur, Table::Log, Table::Blob, Table::Lease, Table::LeaseKey, Table::Alarm, Table::Meta];
+pub const TABLES: [Table; 8] = [
+    Table::Cur,
+    Table::Log,
+    Table::Blob,
+    Table::Lease,
+    Table::LeaseKey,
+    Table::Alarm,
+    Table::Meta,
+    Table::Auth,
+];
 
 /// Keys of the `meta` table.
 pub mod meta {
@@ -49,4 +60,8 @@ pub mod meta {
     pub const REMOVED: &[u8] = b"removed";
     /// Prefix of one row a member: its attributes as `engine` encodes them.
     pub const MEMBER: &[u8] = b"member/";
+    /// 1 byte: whether users are checked; absent or 0: no.
+    pub const AUTH_ENABLED: &[u8] = b"auth_enabled";
+    /// u64 LE: how often users, roles or permissions changed, from 1.
+    pub const AUTH_REVISION: &[u8] = b"auth_revision";
 }

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use kvist::engine::command::{Command, DeleteRange, Op, Put, Txn};
-use kvist::engine::entry::Entry;
+use kvist::engine::entry::{Entry, Origin};
 use kvist::types::KeyRange;
 use rand::Rng;
 use rand::rngs::StdRng;
@@ -14,7 +14,7 @@ const LONG_KEY: usize = 2500;
 
 /// `count` entries. Some are refused when they are applied, which is a part of the game.
 pub fn entries(rng: &mut StdRng, count: usize) -> Vec<Entry> {
-    (1..=count).map(|n| Entry::new(command(rng, n), n as u64)).collect()
+    (1..=count).map(|n| Entry::new(Origin::Server, command(rng, n), n as u64)).collect()
 }
 
 fn command(rng: &mut StdRng, n: usize) -> Command {

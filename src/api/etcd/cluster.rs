@@ -16,9 +16,10 @@ impl Cluster for Etcd {
         request: Request<MemberListRequest>,
     ) -> Result<Response<MemberListResponse>, Status> {
         self.check(request.metadata())?;
-        if request.into_inner().linearizable {
+        if request.get_ref().linearizable {
             self.engine.read_index().await.map_err(error::status)?;
         }
+        self.require_user(&request)?;
         let members = self.engine.members().into_iter().map(|member| Member {
             id: member.id,
             name: member.name,
@@ -29,28 +30,35 @@ impl Cluster for Etcd {
         Ok(Response::new(MemberListResponse { header: Some(self.header(0)), members: members.collect() }))
     }
 
-    async fn member_add(&self, _: Request<MemberAddRequest>) -> Result<Response<MemberAddResponse>, Status> {
+    async fn member_add(
+        &self,
+        request: Request<MemberAddRequest>,
+    ) -> Result<Response<MemberAddResponse>, Status> {
+        self.require_root(&request)?;
         Err(absent("MemberAdd"))
     }
 
     async fn member_remove(
         &self,
-        _: Request<MemberRemoveRequest>,
+        request: Request<MemberRemoveRequest>,
     ) -> Result<Response<MemberRemoveResponse>, Status> {
+        self.require_root(&request)?;
         Err(absent("MemberRemove"))
     }
 
     async fn member_update(
         &self,
-        _: Request<MemberUpdateRequest>,
+        request: Request<MemberUpdateRequest>,
     ) -> Result<Response<MemberUpdateResponse>, Status> {
+        self.require_root(&request)?;
         Err(absent("MemberUpdate"))
     }
 
     async fn member_promote(
         &self,
-        _: Request<MemberPromoteRequest>,
+        request: Request<MemberPromoteRequest>,
     ) -> Result<Response<MemberPromoteResponse>, Status> {
+        self.require_root(&request)?;
         Err(absent("MemberPromote"))
     }
 }

@@ -1,5 +1,7 @@
 //! etcd's messages into the engine's vocabulary, and its outcomes back.
 
+pub mod auth;
+
 use crate::engine::command::{
     Compare, DeleteRange, Kv, Op, OpOutcome, Operand, Put, Range, Relation, RevisionBounds, Sort, SortOrder,
     SortTarget, Txn, TxnOutcome,

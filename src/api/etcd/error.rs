@@ -1,7 +1,7 @@
 //! The one table between our errors and etcd's: gRPC code and text, to the letter (contract §2). Clients match the text.
 
-use crate::engine;
 use crate::engine::command::Refusal;
+use crate::{auth, engine};
 use tonic::{Code, Status};
 
 macro_rules! errors {
@@ -68,9 +68,55 @@ errors! {
     Timeout = Unavailable, "etcdserver: request timed out";
     /// The CORRUPT alarm is on.
     Corrupt = DataLoss, "etcdserver: corrupt cluster";
+    /// No user root.
+    RootUserMissing = FailedPrecondition, "etcdserver: root user does not exist";
+    /// The user root lacks the role root.
+    RootRoleMissing = FailedPrecondition, "etcdserver: root user does not have root role";
+    /// The user is there.
+    UserExists = FailedPrecondition, "etcdserver: user name already exists";
+    /// A user without a name, or a caller that nobody knows.
+    UserEmpty = InvalidArgument, "etcdserver: user name is empty";
+    /// No such user.
+    UserNotFound = FailedPrecondition, "etcdserver: user name not found";
+    /// The role is there.
+    RoleExists = FailedPrecondition, "etcdserver: role name already exists";
+    /// No such role.
+    RoleNotFound = FailedPrecondition, "etcdserver: role name not found";
+    /// A role without a name.
+    RoleEmpty = InvalidArgument, "etcdserver: role name is empty";
+    /// A wrong user or password.
+    AuthFailed = InvalidArgument, "etcdserver: authentication failed, invalid user ID or password";
+    /// A grant of nothing.
+    PermissionNotGiven = InvalidArgument, "etcdserver: permission not given";
+    /// Not for this caller.
+    PermissionDenied = PermissionDenied, "etcdserver: permission denied";
+    /// The user does not hold the role.
+    RoleNotGranted = FailedPrecondition, "etcdserver: role is not granted to the user";
+    /// The role does not have the permission.
+    PermissionNotGranted = FailedPrecondition, "etcdserver: permission is not granted to the role";
+    /// A login while auth is off.
+    AuthNotEnabled = FailedPrecondition, "etcdserver: authentication is not enabled";
+    /// Nobody's token, or none any more.
+    InvalidAuthToken = Unauthenticated, "etcdserver: invalid auth token";
+    /// What would leave nobody in charge, or means no keys.
+    InvalidAuthManagement = InvalidArgument, "etcdserver: invalid auth management";
+    /// Users changed since the token was made.
+    AuthOldRevision = InvalidArgument, "etcdserver: revision of auth store is old";
+    /// A password for a user that has none. etcd has no code for this and the next two.
+    NoPasswordUser = Unknown, "auth: authentication failed, password was given for no password user";
+    /// Only the public key of tokens is known.
+    VerifyOnly = Unknown, "auth: token signing attempted with verify-only key";
+    /// A password too long to hash.
+    PasswordTooLong = Unknown, "bcrypt: password length exceeds 72 bytes";
 }
 
 impl Error {
+    /// Code and text as Go shows a status, which is how a canceled watch tells its reason (W-7).
+    pub fn go_text(self) -> String {
+        let (code, text) = self.parts();
+        format!("rpc error: code = {code:?} desc = {text}")
+    }
+
     /// The text that clients match.
     pub const fn message(self) -> &'static str {
         self.parts().1
@@ -81,6 +127,33 @@ impl From<Error> for Status {
     fn from(error: Error) -> Status {
         let (code, text) = error.parts();
         Status::new(code, text)
+    }
+}
+
+/// What auth said, in etcd's words.
+pub fn of_auth(error: auth::Error) -> Error {
+    use auth::Error as E;
+    match error {
+        E::RootUserMissing => Error::RootUserMissing,
+        E::RootRoleMissing => Error::RootRoleMissing,
+        E::UserExists => Error::UserExists,
+        E::UserEmpty => Error::UserEmpty,
+        E::UserNotFound => Error::UserNotFound,
+        E::RoleExists => Error::RoleExists,
+        E::RoleNotFound => Error::RoleNotFound,
+        E::RoleEmpty => Error::RoleEmpty,
+        E::PermissionDenied => Error::PermissionDenied,
+        E::RoleNotGranted => Error::RoleNotGranted,
+        E::PermissionNotGranted => Error::PermissionNotGranted,
+        E::NotEnabled => Error::AuthNotEnabled,
+        E::Failed => Error::AuthFailed,
+        E::NoPasswordUser => Error::NoPasswordUser,
+        E::InvalidManagement => Error::InvalidAuthManagement,
+        E::OldRevision => Error::AuthOldRevision,
+        E::InvalidToken => Error::InvalidAuthToken,
+        E::PasswordTooLong => Error::PasswordTooLong,
+        E::VerifyOnly => Error::VerifyOnly,
+        E::Overloaded => Error::TooManyRequests,
     }
 }
 
@@ -96,7 +169,9 @@ pub fn status(error: engine::Error) -> Status {
             Refusal::FutureRevision => Error::FutureRevision,
             Refusal::NoSpace => Error::NoSpace,
             Refusal::Corrupt => Error::Corrupt,
+            Refusal::Auth(error) => of_auth(error),
         },
+        engine::Error::Auth(error) => of_auth(error),
         engine::Error::Read(Read::Compacted) => Error::Compacted,
         engine::Error::Read(Read::FutureRevision) => Error::FutureRevision,
         engine::Error::Read(Read::Storage(error)) => {

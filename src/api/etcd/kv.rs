@@ -1,7 +1,8 @@
 //! The KV service, but for `Range`, which `range` serves.
 
 use super::{Etcd, check, convert, error, range_stream};
-use crate::engine::command::{Command, Outcome};
+use crate::engine::command::{Command, Outcome, Txn, TxnOutcome};
+use crate::engine::{self, Caller, Origin};
 use crate::pb::etcdserverpb::kv_server::Kv;
 use crate::pb::etcdserverpb::{
     CompactionRequest, CompactionResponse, DeleteRangeRequest, DeleteRangeResponse, PutRequest, PutResponse,
@@ -10,8 +11,15 @@ use crate::pb::etcdserverpb::{
 use tonic::{Request, Response, Status};
 
 impl Etcd {
-    async fn write(&self, command: Command) -> Result<Outcome, Status> {
-        self.engine.write(command).await.map_err(error::status)
+    async fn write(&self, origin: Origin, command: Command) -> Result<Outcome, Status> {
+        self.engine.write(origin, command).await.map_err(error::status)
+    }
+
+    async fn read_txn(&self, caller: Option<Caller>, txn: Txn) -> engine::Result<TxnOutcome> {
+        let mut permit = self.engine.permit_txn(caller.as_ref(), &txn)?;
+        let outcome = self.engine.read_txn(txn).await?;
+        self.engine.still_permits(&mut permit)?;
+        Ok(outcome)
     }
 
     /// The quota comes before the checks of the request, as in etcd (KV-P8).
@@ -33,20 +41,22 @@ impl Kv for Etcd {
         request: Request<RangeRequest>,
     ) -> Result<Response<range_stream::Chunks>, Status> {
         self.check(request.metadata())?;
-        let request = request.into_inner();
-        check::range_stream(&request)?;
-        if !request.serializable {
+        check::range_stream(request.get_ref())?;
+        if !request.get_ref().serializable {
             self.engine.read_index().await.map_err(error::status)?;
         }
-        range_stream::Chunks::begin(self.clone(), convert::range(request)).map(Response::new)
+        let caller = self.caller(&request)?;
+        let query = convert::range(request.into_inner());
+        let permit = self.engine.permit_range(caller.as_ref(), &query.range).map_err(error::status)?;
+        range_stream::Chunks::begin(self.clone(), query, permit).map(Response::new)
     }
 
     async fn put(&self, request: Request<PutRequest>) -> Result<Response<PutResponse>, Status> {
         self.check(request.metadata())?;
-        let request = request.into_inner();
-        self.check_quota(convert::put_cost(&request)).await?;
-        check::put(&request)?;
-        match self.write(Command::Put(convert::put(request))).await? {
+        self.check_quota(convert::put_cost(request.get_ref())).await?;
+        check::put(request.get_ref())?;
+        let origin = self.origin(&request)?;
+        match self.write(origin, Command::Put(convert::put(request.into_inner()))).await? {
             Outcome::Put { revision, previous } => {
                 let prev_kv = previous.as_ref().map(convert::kv);
                 Ok(Response::new(PutResponse { header: Some(self.header(revision)), prev_kv }))
@@ -60,9 +70,10 @@ impl Kv for Etcd {
         request: Request<DeleteRangeRequest>,
     ) -> Result<Response<DeleteRangeResponse>, Status> {
         self.check(request.metadata())?;
-        let request = request.into_inner();
-        check::delete_range(&request)?;
-        match self.write(Command::DeleteRange(convert::delete_range(request))).await? {
+        check::delete_range(request.get_ref())?;
+        let origin = self.origin(&request)?;
+        let delete = convert::delete_range(request.into_inner());
+        match self.write(origin, Command::DeleteRange(delete)).await? {
             Outcome::DeleteRange { revision, deleted, previous } => Ok(Response::new(DeleteRangeResponse {
                 header: Some(self.header(revision)),
                 deleted,
@@ -74,18 +85,19 @@ impl Kv for Etcd {
 
     async fn txn(&self, request: Request<TxnRequest>) -> Result<Response<TxnResponse>, Status> {
         self.check(request.metadata())?;
-        let request = request.into_inner();
-        self.check_quota(convert::txn_cost(&request)).await?;
-        check::txn(&request, self.txn_ops_max)?;
-        let is_read_only = convert::is_read_only(&request);
-        if is_read_only && !convert::is_serializable(&request) {
+        let txn = request.get_ref();
+        self.check_quota(convert::txn_cost(txn)).await?;
+        check::txn(txn, self.txn_ops_max)?;
+        let is_read_only = convert::is_read_only(txn);
+        if is_read_only && !convert::is_serializable(txn) {
             self.engine.read_index().await.map_err(error::status)?;
         }
-        let txn = convert::txn(request);
+        let caller = self.caller(&request)?;
+        let txn = convert::txn(request.into_inner());
         let outcome = if is_read_only {
-            self.engine.read_txn(txn).await.map_err(error::status)?
+            self.read_txn(caller, txn).await.map_err(error::status)?
         } else {
-            match self.write(Command::Txn(txn)).await? {
+            match self.write(Origin::Client(caller), Command::Txn(txn)).await? {
                 Outcome::Txn(outcome) => outcome,
                 other => return Err(unexpected(&other)),
             }
@@ -99,8 +111,10 @@ impl Kv for Etcd {
         request: Request<CompactionRequest>,
     ) -> Result<Response<CompactionResponse>, Status> {
         self.check(request.metadata())?;
+        self.require_root(&request)?;
+        let origin = self.origin(&request)?;
         let CompactionRequest { revision, physical } = request.into_inner();
-        let revision = self.engine.compact(revision, physical).await.map_err(error::status)?;
+        let revision = self.engine.compact(origin, revision, physical).await.map_err(error::status)?;
         Ok(Response::new(CompactionResponse { header: Some(self.header(revision)) }))
     }
 }

@@ -1,5 +1,6 @@
 //! The Lease service.
 
+use super::caller::Credentials;
 use super::kv::unexpected;
 use super::{Etcd, error};
 use crate::engine::command::{Command, Outcome};
@@ -12,6 +13,7 @@ use crate::pb::etcdserverpb::{
 };
 use futures_util::{Stream, StreamExt};
 use std::pin::Pin;
+use std::sync::Arc;
 use tonic::{Request, Response, Status, Streaming};
 
 type KeepAlives = Pin<Box<dyn Stream<Item = Result<LeaseKeepAliveResponse, Status>> + Send>>;
@@ -23,12 +25,14 @@ impl Lease for Etcd {
         request: Request<LeaseGrantRequest>,
     ) -> Result<Response<LeaseGrantResponse>, Status> {
         self.check(request.metadata())?;
-        let LeaseGrantRequest { ttl, id } = request.into_inner();
         self.engine.check_quota(LEASE_COST).await.map_err(error::status)?;
+        self.require_user(&request)?;
+        let origin = self.origin(&request)?;
+        let LeaseGrantRequest { ttl, id } = request.into_inner();
         if ttl > LEASE_TTL_MAX_SECS {
             return Err(error::Error::LeaseTtlTooLarge.into());
         }
-        let (id, ttl, revision) = self.engine.lease_grant(id, ttl).await.map_err(error::status)?;
+        let (id, ttl, revision) = self.engine.lease_grant(origin, id, ttl).await.map_err(error::status)?;
         let header = Some(self.header(revision));
         Ok(Response::new(LeaseGrantResponse { header, id, ttl, error: String::new() }))
     }
@@ -38,9 +42,11 @@ impl Lease for Etcd {
         request: Request<LeaseRevokeRequest>,
     ) -> Result<Response<LeaseRevokeResponse>, Status> {
         self.check(request.metadata())?;
+        self.require_user(&request)?;
+        let origin = self.origin(&request)?;
         let ids = vec![request.into_inner().id];
         let command = Command::LeaseRevoke { ids, expired: false };
-        match self.engine.write(command).await.map_err(error::status)? {
+        match self.engine.write(origin, command).await.map_err(error::status)? {
             // The revision that deleted the keys (L-3), whatever was written since.
             Outcome::Done { revision } => {
                 Ok(Response::new(LeaseRevokeResponse { header: Some(self.header(revision)) }))
@@ -58,9 +64,10 @@ impl Lease for Etcd {
         self.check(request.metadata())?;
         let etcd = self.clone();
         let shutdown = self.shutdown.clone();
+        let credentials = Arc::new(Credentials::of(request.metadata().as_ref(), request.extensions()));
         let answers = request.into_inner().then(move |request| {
-            let etcd = etcd.clone();
-            async move { etcd.keep_alive(request?).await }
+            let (etcd, credentials) = (etcd.clone(), Arc::clone(&credentials));
+            async move { etcd.keep_alive(request?, &credentials).await }
         });
         let stopped = async move { shutdown.requested().await };
         Ok(Response::new(Box::pin(answers.take_until(stopped))))
@@ -71,7 +78,11 @@ impl Lease for Etcd {
         request: Request<LeaseTimeToLiveRequest>,
     ) -> Result<Response<LeaseTimeToLiveResponse>, Status> {
         self.check(request.metadata())?;
+        self.require_user(&request)?;
+        let caller = self.caller(&request)?;
         let LeaseTimeToLiveRequest { id, keys: with_keys } = request.into_inner();
+        let wanted = if with_keys { vec![id] } else { Vec::new() };
+        let mut permit = self.engine.permit_leases(caller.as_ref(), wanted).map_err(error::status)?;
         let mut response =
             LeaseTimeToLiveResponse { header: Some(self.header_now()), id, ttl: -1, ..Default::default() };
         if let Some((remaining_ms, granted_secs)) = self.engine.lease_remaining(id) {
@@ -80,6 +91,7 @@ impl Lease for Etcd {
             if with_keys {
                 let keys = self.engine.lease_keys(id).await.map_err(error::status)?;
                 response.keys = keys.into_iter().map(Vec::from).collect();
+                self.engine.still_permits(&mut permit).map_err(error::status)?;
             }
         }
         Ok(Response::new(response))
@@ -90,15 +102,25 @@ impl Lease for Etcd {
         request: Request<LeaseLeasesRequest>,
     ) -> Result<Response<LeaseLeasesResponse>, Status> {
         self.check(request.metadata())?;
-        let leases = self.engine.leases().into_iter().map(|id| LeaseStatus { id }).collect();
+        let caller = self.caller(&request)?;
+        let ids = self.engine.leases();
+        self.engine.permit_leases(caller.as_ref(), ids.clone()).map_err(error::status)?;
+        let leases = ids.into_iter().map(|id| LeaseStatus { id }).collect();
         Ok(Response::new(LeaseLeasesResponse { header: Some(self.header_now()), leases }))
     }
 }
 
 impl Etcd {
     /// The header shows the revision before the renewal; an unknown lease is a TTL of 0, not an error (L-4).
-    async fn keep_alive(&self, request: LeaseKeepAliveRequest) -> Result<LeaseKeepAliveResponse, Status> {
+    /// Who renews is found out for each request: tokens expire and permissions change while the stream lives.
+    async fn keep_alive(
+        &self,
+        request: LeaseKeepAliveRequest,
+        credentials: &Credentials,
+    ) -> Result<LeaseKeepAliveResponse, Status> {
         let header = Some(self.header_now());
+        let caller = self.caller_with(credentials)?;
+        self.engine.permit_renewal(caller.as_ref(), request.id).map_err(error::status)?;
         let ttl = self.engine.lease_keep_alive(request.id).await.map_err(error::status)?;
         Ok(LeaseKeepAliveResponse { header, id: request.id, ttl })
     }

@@ -2,6 +2,7 @@
 
 use super::cluster::absent;
 use super::{Etcd, error, snapshot};
+use crate::engine::Origin;
 use crate::engine::command::{AlarmKind, Command};
 use crate::engine::export::STORAGE_VERSION;
 use crate::pb::etcdserverpb::alarm_request::AlarmAction;
@@ -18,6 +19,12 @@ use tonic::{Request, Response, Status};
 impl Maintenance for Etcd {
     async fn alarm(&self, request: Request<AlarmRequest>) -> Result<Response<AlarmResponse>, Status> {
         self.check(request.metadata())?;
+        if request.get_ref().action == AlarmAction::Get as i32 {
+            self.require_user(&request)?;
+        } else {
+            self.require_root(&request)?;
+        }
+        let origin = self.origin(&request)?;
         let AlarmRequest { action, member_id, alarm } = request.into_inner();
         let kind = match AlarmType::try_from(alarm) {
             Ok(AlarmType::Nospace) => Some(AlarmKind::NoSpace),
@@ -26,8 +33,8 @@ impl Maintenance for Etcd {
         };
         let alarms = match AlarmAction::try_from(action) {
             Ok(AlarmAction::Get) => self.alarms_of(kind),
-            Ok(AlarmAction::Activate) => self.set_alarm(true, member_id, kind).await?,
-            Ok(AlarmAction::Deactivate) => self.set_alarm(false, member_id, kind).await?,
+            Ok(AlarmAction::Activate) => self.set_alarm(origin, true, member_id, kind).await?,
+            Ok(AlarmAction::Deactivate) => self.set_alarm(origin, false, member_id, kind).await?,
             Err(_) => Vec::new(),
         };
         Ok(Response::new(AlarmResponse { header: Some(self.header_now()), alarms }))
@@ -35,6 +42,7 @@ impl Maintenance for Etcd {
 
     async fn status(&self, request: Request<StatusRequest>) -> Result<Response<StatusResponse>, Status> {
         self.check(request.metadata())?;
+        self.require_user(&request)?;
         let status = self.engine.status();
         let store = self.engine.store_status();
         let mut errors = Vec::new();
@@ -70,18 +78,21 @@ impl Maintenance for Etcd {
         request: Request<DefragmentRequest>,
     ) -> Result<Response<DefragmentResponse>, Status> {
         self.check(request.metadata())?;
+        self.require_root(&request)?;
         self.engine.defragment().await.map_err(error::status)?;
         Ok(Response::new(DefragmentResponse { header: None }))
     }
 
     async fn hash(&self, request: Request<HashRequest>) -> Result<Response<HashResponse>, Status> {
         self.check(request.metadata())?;
+        self.require_root(&request)?;
         let found = self.engine.hash(0).await.map_err(error::status)?;
         Ok(Response::new(HashResponse { header: Some(self.header_now()), hash: found.hash }))
     }
 
     async fn hash_kv(&self, request: Request<HashKvRequest>) -> Result<Response<HashKvResponse>, Status> {
         self.check(request.metadata())?;
+        self.require_root(&request)?;
         let found = self.engine.hash(request.into_inner().revision).await.map_err(error::status)?;
         Ok(Response::new(HashKvResponse {
             header: Some(self.header_now()),
@@ -97,18 +108,23 @@ impl Maintenance for Etcd {
         &self,
         request: Request<SnapshotRequest>,
     ) -> Result<Response<Self::SnapshotStream>, Status> {
-        self.check(request.metadata())?;
+        self.require_root(&request)?;
         Ok(Response::new(self.send_backup().await?))
     }
 
     async fn move_leader(
         &self,
-        _: Request<MoveLeaderRequest>,
+        request: Request<MoveLeaderRequest>,
     ) -> Result<Response<MoveLeaderResponse>, Status> {
+        self.require_root(&request)?;
         Err(absent("MoveLeader"))
     }
 
-    async fn downgrade(&self, _: Request<DowngradeRequest>) -> Result<Response<DowngradeResponse>, Status> {
+    async fn downgrade(
+        &self,
+        request: Request<DowngradeRequest>,
+    ) -> Result<Response<DowngradeResponse>, Status> {
+        self.require_root(&request)?;
         Err(absent("Downgrade"))
     }
 }
@@ -122,6 +138,7 @@ impl Etcd {
     /// Raises or clears one alarm. NONE changes nothing; clearing what is not there is no error.
     async fn set_alarm(
         &self,
+        origin: Origin,
         activate: bool,
         member: u64,
         kind: Option<AlarmKind>,
@@ -130,7 +147,7 @@ impl Etcd {
         if !activate && !self.engine.alarms().contains(&(member, alarm)) {
             return Ok(Vec::new());
         }
-        self.engine.write(Command::Alarm { activate, member, alarm }).await.map_err(error::status)?;
+        self.engine.write(origin, Command::Alarm { activate, member, alarm }).await.map_err(error::status)?;
         Ok(vec![alarm_member(member, alarm)])
     }
 }

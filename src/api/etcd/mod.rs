@@ -1,5 +1,7 @@
 //! The etcd v3 API: requests into the engine's vocabulary, outcomes back, with etcd's errors and headers to the letter.
 
+mod auth;
+mod caller;
 pub mod check;
 mod cluster;
 pub mod convert;

@@ -3,11 +3,12 @@
 //! A small answer is one buffer. A large one is read twice: first to learn its length, which gRPC sends ahead, then in
 //! pieces as the client takes them. So a slow client that reads a gigabyte holds no more than a piece of it in memory.
 
+use super::caller::Credentials;
 use super::{Etcd, check, convert, error};
 use crate::api::grpc::body::{self, PREFIX, Pieces};
 use crate::engine::command::{Range, SortTarget};
 use crate::engine::scan::{Budget, Scan};
-use crate::engine::{self, Image, Snapshot};
+use crate::engine::{self, Image, Permit, Snapshot};
 use crate::pb::etcdserverpb::{RangeRequest, RangeResponse, ResponseHeader};
 use bytes::Bytes;
 use http::{Request, Response};
@@ -41,19 +42,27 @@ where
     B: HttpBody<Data = Bytes, Error = Status>,
 {
     etcd.check_metadata(request.headers())?;
+    let credentials = Credentials::of(request.headers(), request.extensions());
     let request: RangeRequest = body::read_unary(request).await?;
     check::range(&request)?;
     if !request.serializable {
         etcd.engine.read_index().await.map_err(error::status)?;
     }
     let query = convert::range(request);
-    if Scan::can(&query) { in_key_order(&etcd, query).await } else { sorted(&etcd, query).await }
+    let caller = etcd.caller_with(&credentials)?;
+    let permit = etcd.engine.permit_range(caller.as_ref(), &query.range).map_err(error::status)?;
+    if Scan::can(&query) {
+        in_key_order(&etcd, query, permit).await
+    } else {
+        sorted(&etcd, query, permit).await
+    }
 }
 
-async fn sorted(etcd: &Etcd, query: Range) -> Result<Response<Body>, Status> {
+async fn sorted(etcd: &Etcd, query: Range, mut permit: Permit) -> Result<Response<Body>, Status> {
     let keys_only = query.keys_only;
     let keeps_lease = query.sort.target == SortTarget::Value;
     let (revision, found) = etcd.engine.range(query).await.map_err(error::status)?;
+    etcd.engine.still_permits(&mut permit).map_err(error::status)?;
     let mut out = vec![0; PREFIX];
     for kv in &found.kvs {
         let image = Image::parse(&kv.image).map_err(|e| Status::internal(e.to_string()))?;
@@ -66,7 +75,7 @@ async fn sorted(etcd: &Etcd, query: Range) -> Result<Response<Body>, Status> {
     finish(out)
 }
 
-async fn in_key_order(etcd: &Etcd, query: Range) -> Result<Response<Body>, Status> {
+async fn in_key_order(etcd: &Etcd, query: Range, mut permit: Permit) -> Result<Response<Body>, Status> {
     let keys_only = query.keys_only;
     let revision = etcd.engine.revision();
     let (mut scan, snapshot) = etcd.engine.scan(query).map_err(error::status)?;
@@ -75,6 +84,8 @@ async fn in_key_order(etcd: &Etcd, query: Range) -> Result<Response<Body>, Statu
     scan.step_in(&snapshot, INLINE, |s, key, image| emit(s, key, image, keys_only, &mut out))
         .map_err(|e| error::status(e.into()))?;
     drop(snapshot);
+    // What comes later is of the same revision, which has been reached.
+    etcd.engine.still_permits(&mut permit).map_err(error::status)?;
     let header = etcd.header(revision);
     if scan.is_done() {
         put_tail(&mut out, header, scan.more, scan.count);

@@ -1,6 +1,7 @@
 //! `KV.RangeStream`: a range in chunks at one revision, each made when the client can take it (KV-S1 to S6).
 
 use super::{Etcd, error};
+use crate::engine::Permit;
 use crate::engine::command::{Range, SortTarget};
 use crate::engine::scan::{Budget, Scan};
 use crate::pb::etcdserverpb::{RangeResponse, RangeStreamResponse, ResponseHeader};
@@ -21,18 +22,19 @@ pub struct Chunks {
     scan: Option<Scan>,
     header: ResponseHeader,
     keys_only: bool,
+    permit: Permit,
     /// etcd sorts each chunk by a target that came without an order (KV-S1).
     target: SortTarget,
     keys: usize,
 }
 
 impl Chunks {
-    pub(super) fn begin(etcd: Etcd, query: Range) -> Result<Chunks, Status> {
+    pub(super) fn begin(etcd: Etcd, query: Range, permit: Permit) -> Result<Chunks, Status> {
         let current = etcd.engine.revision();
         let (keys_only, target) = (query.keys_only, query.sort.target);
         let (scan, _) = etcd.engine.scan(query).map_err(error::status)?;
         let header = etcd.header(current.max(scan.revision()));
-        Ok(Chunks { etcd, scan: Some(scan), header, keys_only, target, keys: FIRST_KEYS })
+        Ok(Chunks { etcd, scan: Some(scan), header, keys_only, permit, target, keys: FIRST_KEYS })
     }
 
     fn chunk(&mut self, mut scan: Scan) -> Result<RangeStreamResponse, Status> {
@@ -57,6 +59,7 @@ impl Chunks {
             Ok(size)
         })
         .map_err(|e| error::status(e.into()))?;
+        self.etcd.engine.still_permits(&mut self.permit).map_err(error::status)?;
         self.keys = (self.keys * 2).min(10_000);
         match self.target {
             SortTarget::Key => {}

@@ -1,5 +1,6 @@
 //! The Watch service: requests into the hub, deliveries out, events encoded once for all watchers of a group.
 
+use super::caller::Credentials;
 use super::{Etcd, error};
 use crate::api::grpc::body;
 use crate::api::grpc::limit::Limited;
@@ -8,6 +9,7 @@ use crate::pb::etcdserverpb::watch_create_request::FilterType;
 use crate::pb::etcdserverpb::watch_request::RequestUnion;
 use crate::pb::etcdserverpb::{WatchCreateRequest, WatchRequest, WatchResponse};
 use crate::types::KeyRange;
+use crate::{auth, engine};
 use bytes::Bytes;
 use futures_util::Stream;
 use http::{Request, Response};
@@ -35,9 +37,10 @@ pub fn serve(etcd: Etcd, request: Request<Limited<hyper::body::Incoming>>) -> Re
     if let Err(status) = etcd.check_metadata(request.headers()) {
         return status.into_http();
     }
+    let credentials = Credentials::of(request.headers(), request.extensions());
     let decoder = ProstCodec::<WatchResponse, WatchRequest>::default().decoder();
     let requests = Streaming::new_request(decoder, request.into_body(), None, Some(usize::MAX));
-    body::streamed(WatchBody { stream: WatchStream::new(etcd, requests), is_done: false })
+    body::streamed(WatchBody { stream: WatchStream::new(etcd, credentials, requests), is_done: false })
 }
 
 /// A `WatchResponse` whose events are encoded already.
@@ -104,6 +107,7 @@ struct Watcher {
 /// One client's stream: takes its requests in order, and hands out what the hub delivers.
 struct WatchStream {
     etcd: Etcd,
+    credentials: Credentials,
     requests: Streaming<WatchRequest>,
     requests_ended: bool,
     hub_stream: Arc<HubStream>,
@@ -120,7 +124,7 @@ struct WatchStream {
 }
 
 impl WatchStream {
-    fn new(etcd: Etcd, requests: Streaming<WatchRequest>) -> WatchStream {
+    fn new(etcd: Etcd, credentials: Credentials, requests: Streaming<WatchRequest>) -> WatchStream {
         // A tenth of jitter, fixed for the stream, so that not all streams tick together (W-16).
         let jitter = rand::random_range(0.0..0.1);
         let progress_interval = etcd.progress_interval.mul_f64(1.0 + jitter);
@@ -139,6 +143,7 @@ impl WatchStream {
                 Box::pin(async move { shutdown.requested().await })
             },
             etcd,
+            credentials,
         }
     }
 
@@ -162,11 +167,14 @@ impl WatchStream {
     fn create(&mut self, request: WatchCreateRequest) {
         let key = if request.key.is_empty() { vec![0] } else { request.key }; // M-7
         let range = KeyRange::from_wire(key.into(), request.range_end.into());
-        if range.is_empty() {
-            return self.refuse("mvcc: watcher range is empty".into());
-        }
         if request.start_revision < 0 {
             return self.refuse(error::Error::Compacted.message().into());
+        }
+        if let Err(reason) = self.check_permission(&range) {
+            return self.refuse(reason);
+        }
+        if range.is_empty() {
+            return self.refuse("mvcc: watcher range is empty".into());
         }
         let id = match request.watch_id {
             0 => self.free_id(),
@@ -186,6 +194,23 @@ impl WatchStream {
         let hub = self.etcd.engine.hub();
         let key = hub.watch(&self.hub_stream, id, spec, request.start_revision, request.progress_notify);
         self.watchers.insert(id, Watcher { key, fragment: request.fragment, prev_kv: request.prev_kv });
+    }
+
+    /// Whether the client may watch these keys; asked once, when a watcher is made (W-7). The reason is a status as Go
+    /// shows it.
+    fn check_permission(&self, range: &KeyRange) -> Result<(), String> {
+        let caller = match self.etcd.caller_with(&self.credentials) {
+            Ok(caller) => caller,
+            Err(_) => return Err(error::Error::InvalidAuthToken.go_text()),
+        };
+        match self.etcd.engine.permit_range(caller.as_ref(), range) {
+            Ok(_) => Ok(()),
+            Err(engine::Error::Auth(auth::Error::UserEmpty)) => Err(error::Error::UserEmpty.go_text()),
+            Err(engine::Error::Auth(auth::Error::OldRevision)) => {
+                Err(error::Error::AuthOldRevision.go_text())
+            }
+            Err(_) => Err(error::Error::PermissionDenied.go_text()),
+        }
     }
 
     fn free_id(&mut self) -> i64 {

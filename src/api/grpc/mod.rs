@@ -4,6 +4,7 @@ pub mod body;
 pub mod limit;
 
 use crate::api::etcd::{self, Etcd};
+use crate::pb::etcdserverpb::auth_server::AuthServer;
 use crate::pb::etcdserverpb::cluster_server::ClusterServer;
 use crate::pb::etcdserverpb::kv_server::KvServer;
 use crate::pb::etcdserverpb::lease_server::LeaseServer;
@@ -30,6 +31,7 @@ pub struct Front {
     lease: LeaseServer<Etcd>,
     cluster: ClusterServer<Etcd>,
     maintenance: MaintenanceServer<Etcd>,
+    auth: AuthServer<Etcd>,
     health: HealthServer<Etcd>,
 }
 
@@ -43,6 +45,7 @@ impl Front {
             lease: LeaseServer::new(etcd.clone()).max_decoding_message_size(usize::MAX),
             cluster: ClusterServer::new(etcd.clone()).max_decoding_message_size(usize::MAX),
             maintenance: MaintenanceServer::new(etcd.clone()).max_decoding_message_size(usize::MAX),
+            auth: AuthServer::new(etcd.clone()).max_decoding_message_size(usize::MAX),
             health: HealthServer::new(etcd.clone()).max_decoding_message_size(usize::MAX),
             etcd,
         }
@@ -73,6 +76,7 @@ impl Service<Request<hyper::body::Incoming>> for Front {
             ("etcdserverpb.Lease", _) => self.lease.call(request),
             ("etcdserverpb.Cluster", _) => self.cluster.call(request),
             ("etcdserverpb.Maintenance", _) => self.maintenance.call(request),
+            ("etcdserverpb.Auth", _) => self.auth.call(request),
             ("grpc.health.v1.Health", _) => self.health.call(request),
             ("", _) => refuse("malformed method name".to_owned()),
             (unknown, _) => refuse(format!("unknown service {unknown}")),

@@ -1,6 +1,6 @@
 //! Entries about client connections, and about who may do what over them.
 
-use super::Kind::{Bool, Duration, Int, Text, Uint, Uint32};
+use super::Kind::{Bool, Duration, Text, Uint, Uint32};
 use super::{Flag, flag, nowhere, refused, tuning};
 
 const TLS: &str = "there is no TLS, and traffic would be in the clear and unauthenticated";
@@ -127,13 +127,22 @@ pub(super) const SECURITY: &[Flag] = &[
         "every host name would be served",
         "Host names that requests may use.",
     ),
-    refused(
+    flag(
         "auth-token",
         "simple",
-        Text(nowhere),
-        "tokens would not be the ones that were asked for",
-        "Kind of token that users are given.",
+        Text(|d, v| d.auth_token = v),
+        "Kind of token that users are given: simple, or jwt with pub-key, priv-key, sign-method and ttl.",
     ),
-    tuning("auth-token-ttl", "300", Uint(nowhere), "Seconds for which a token of an idle user is valid."),
-    tuning("bcrypt-cost", "10", Int(nowhere), "Work to hash a password."),
+    flag(
+        "auth-token-ttl",
+        "300",
+        Uint(|d, v| d.auth_token_ttl_secs = v),
+        "Seconds for which a simple token is valid after its last use.",
+    ),
+    flag(
+        "bcrypt-cost",
+        "10",
+        Uint(|d, v| d.bcrypt_cost = v),
+        "Work to hash a password, a power of 2 from 4 to 31.",
+    ),
 ];

@@ -9,7 +9,7 @@ use crate::engine::command::{
     AlarmKind, Applied, Command, Compare, DeleteRange, Op, Operand, Put, Range, Relation, RevisionBounds,
     Sort, Txn,
 };
-use crate::engine::entry::Entry;
+use crate::engine::entry::{Entry, Origin};
 use crate::mvcc::{Store, defrag};
 use crate::storage::Env;
 use crate::storage::codec::Image;
@@ -214,7 +214,7 @@ fn run(steps: Vec<Step>) {
     for step in steps {
         match step {
             Step::Apply(command) => {
-                let entry = Entry::decode(Entry::new(command, 1).bytes().clone()).unwrap();
+                let entry = Entry::decode(Entry::new(Origin::Server, command, 1).bytes().clone()).unwrap();
                 let index = log.len() as u64 + 1;
                 let expected = still.apply(index, &entry);
                 assert_eq!(busy.apply(index, &entry), expected);

@@ -4,6 +4,7 @@
 //! learns comes in with the entry. It runs under one lock, on whichever thread applies committed entries.
 
 pub(super) mod admin;
+mod auth_state;
 #[cfg(test)]
 mod determinism_test;
 mod lease;
@@ -16,7 +17,8 @@ mod txn;
 pub(super) use txn::read_txn;
 
 use super::command::{AlarmKind, Applied, Command, Kv, Member, Outcome, Refusal};
-use super::entry::Entry;
+use super::entry::{Entry, Origin};
+use crate::auth;
 use crate::lease::table::{self, Leases};
 use crate::mvcc::flush::{Frozen, SideRow};
 use crate::mvcc::{self, EventBatch, Snapshot, Store};
@@ -58,6 +60,8 @@ pub struct Effects {
     pub batches: Vec<Arc<EventBatch>>,
     /// Changes of leases, in order.
     pub leases: Vec<LeaseChange>,
+    /// Changes of tokens, in order.
+    pub tokens: Vec<auth::store::TokenChange>,
 }
 
 /// See the module.
@@ -66,6 +70,7 @@ pub struct Applier {
     leases: Leases,
     alarms: BTreeSet<(MemberId, AlarmKind)>,
     members: BTreeMap<MemberId, Member>,
+    auth: Arc<auth::Store>,
     applied: Option<LogPosition>,
     /// Position as of the last freeze.
     frozen: Option<LogPosition>,
@@ -78,22 +83,22 @@ pub struct Applier {
 impl Applier {
     /// The state as of the last flush.
     pub fn load(store: Arc<Store>) -> mvcc::Result<Applier> {
-        let (leases, alarms, members, applied, membership) = store.read_flushed(|txn| {
+        let loaded = store.read_flushed(|txn| {
             let applied = admin::read_applied(txn)?;
-            let membership = txn.get(Table::Meta, meta::MEMBERSHIP)?.unwrap_or_default().to_vec();
-            Ok((table::load(txn)?, admin::read_alarms(txn)?, admin::read_members(txn)?, applied, membership))
+            Ok(Applier {
+                store: Arc::clone(&store),
+                leases: table::load(txn)?,
+                alarms: admin::read_alarms(txn)?,
+                members: admin::read_members(txn)?,
+                auth: Arc::new(auth::Store::new(auth::table::load(txn)?)),
+                applied,
+                frozen: applied,
+                membership: txn.get(Table::Meta, meta::MEMBERSHIP)?.unwrap_or_default().to_vec(),
+                changed: BTreeMap::new(),
+                effects: Effects::default(),
+            })
         })?;
-        Ok(Applier {
-            store,
-            leases,
-            alarms,
-            members,
-            applied,
-            frozen: applied,
-            membership,
-            changed: BTreeMap::new(),
-            effects: Effects::default(),
-        })
+        Ok(loaded)
     }
 
     /// Position and membership of the last flush, if there was one.
@@ -129,6 +134,11 @@ impl Applier {
         &self.members
     }
 
+    /// Users and roles, for those who read them.
+    pub fn auth(&self) -> &Arc<auth::Store> {
+        &self.auth
+    }
+
     /// Takes note of an entry that changes nothing here, such as a new leader's first.
     pub fn skip(&mut self, position: LogPosition) {
         self.applied = Some(position);
@@ -147,6 +157,11 @@ impl Applier {
         if let Some(refusal) = self.capped(entry.command()) {
             return Ok(Err(refusal));
         }
+        if let Origin::Client(caller) = entry.origin()
+            && let Err(refusal) = self.check_permission(caller.as_ref(), entry.command())?
+        {
+            return Ok(Err(refusal));
+        }
         match entry.command() {
             Command::Put(put) => self.put(put),
             Command::DeleteRange(delete) => self.delete_range(delete),
@@ -157,6 +172,7 @@ impl Applier {
             Command::Compact { revision } => self.compact(*revision),
             Command::Alarm { activate, member, alarm } => Ok(self.alarm(*activate, *member, *alarm)),
             Command::PublishMember(member) => Ok(self.publish(member)),
+            Command::Auth(change) => Ok(self.change_auth(change, position)),
         }
     }
 
@@ -195,7 +211,10 @@ impl Applier {
         }
         let is_harmless = matches!(
             command,
-            Command::Alarm { .. } | Command::PublishMember(_) | Command::LeaseCheckpoint(_)
+            Command::Alarm { .. }
+                | Command::PublishMember(_)
+                | Command::LeaseCheckpoint(_)
+                | Command::Auth(_)
         );
         if is_on(AlarmKind::Corrupt) && !is_harmless {
             return Some(Refusal::Corrupt);

@@ -7,7 +7,7 @@
 use super::script_syntax::{Line, Words};
 use super::{Applier, LeaseChange, LogPosition, read_txn};
 use crate::engine::command::{Applied, Kv, OpOutcome, Outcome, Range, Sort, TxnOutcome};
-use crate::engine::entry::Entry;
+use crate::engine::entry::{Entry, Origin};
 use crate::engine::read;
 use crate::mvcc::script_test::{abbreviate, inline, scripts, show_event, show_version};
 use crate::mvcc::{Store, defrag};
@@ -74,7 +74,7 @@ impl Script {
     fn apply(&mut self, command: crate::engine::command::Command) -> Answer {
         self.index += 1;
         let position = LogPosition { term: 1, index: self.index };
-        let applied = self.applier().apply(position, &Entry::new(command, 0))?;
+        let applied = self.applier().apply(position, &Entry::new(Origin::Server, command, 0))?;
         let effects = self.applier().take_effects();
         let mut out = show_applied(&applied);
         for batch in &effects.batches {
@@ -162,7 +162,9 @@ fn show_applied(applied: &Applied) -> Vec<String> {
             show_delete(*revision, *deleted, previous, "", &mut out);
         }
         Ok(Outcome::Txn(txn)) => show_txn(txn, "", &mut out),
-        Ok(Outcome::Done { revision }) => out.push(format!("done, revision {revision}")),
+        Ok(Outcome::Done { revision } | Outcome::Authenticated { revision, .. }) => {
+            out.push(format!("done, revision {revision}"));
+        }
     }
     out
 }
