@@ -8,8 +8,8 @@ use super::{Error, Phase, Progress, Result};
 use crate::api::etcd::convert;
 use crate::auth::{Permission, Role, State, User};
 use crate::bbolt::{Bucket, Reader};
-use crate::pb::authpb;
 use crate::engine::command::{AlarmKind, Member};
+use crate::pb::authpb;
 use crate::pb::etcdserverpb::{AlarmMember, AlarmType};
 use crate::types::{LeaseId, MemberId, Revision};
 use prost::Message;
@@ -267,18 +267,13 @@ impl Backend {
             let mut roles = user.roles;
             roles.sort_unstable();
             let no_password = user.options.is_some_and(|options| options.no_password);
-            (!user.name.is_empty()).then_some(User {
-                name: user.name.into_utf8()?,
-                password: user.password,
-                no_password,
-                roles,
-            })
+            Some(User { name: text(user.name)?, password: user.password, no_password, roles })
         })?;
         let roles = self.messages("authRoles", |role: authpb::Role| {
             let mut permissions: Vec<Permission> =
                 role.key_permission.into_iter().map(convert::auth::permission).collect::<Option<_>>()?;
             permissions.sort_by(|a, b| a.key.cmp(&b.key));
-            Some(Role { name: role.name.into_utf8()?, permissions })
+            Some(Role { name: text(role.name)?, permissions })
         })?;
         Ok(State::new(is_enabled, self.auth_revision()?, users, roles))
     }
@@ -307,15 +302,9 @@ impl Backend {
     }
 }
 
-/// Names are bytes in etcd's database, and texts everywhere else.
-trait IntoUtf8 {
-    fn into_utf8(self) -> Option<String>;
-}
-
-impl IntoUtf8 for Vec<u8> {
-    fn into_utf8(self) -> Option<String> {
-        String::from_utf8(self).ok()
-    }
+/// A name, which is bytes in etcd's database, and a text everywhere else.
+fn text(name: Vec<u8>) -> Option<String> {
+    String::from_utf8(name).ok().filter(|name| !name.is_empty())
 }
 
 /// The kind of alarm that etcd's number means, if it is one that can be raised.

@@ -4,10 +4,11 @@
 use super::backend::Backend;
 use super::target::Target;
 use super::{Error, Progress, Result};
-use crate::engine::Identity;
+use crate::auth;
 use crate::engine::apply::{Applier, LogPosition};
 use crate::engine::command::{Command, Member};
 use crate::engine::entry::Entry;
+use crate::engine::{Identity, Origin};
 use crate::mvcc::load::Loader;
 use crate::mvcc::{self, Store};
 use crate::raft::{self, Peer};
@@ -47,15 +48,15 @@ impl Builder {
         let applier = Applier::load(Arc::clone(&store))?;
         let mut builder = Builder { store, applier, position };
         for lease in &leases {
-            builder.apply(Command::LeaseGrant { id: lease.id, ttl_secs: lease.ttl })?;
+            builder.apply(Origin::Server, Command::LeaseGrant { id: lease.id, ttl_secs: lease.ttl })?;
         }
         let recorded = leases.iter().filter(|lease| lease.remaining_ttl > 0);
         let recorded: Vec<_> = recorded.map(|lease| (lease.id, lease.remaining_ttl)).collect();
         for chunk in recorded.chunks(LEASES_PER_COMMAND) {
-            builder.apply(Command::LeaseCheckpoint(chunk.to_vec()))?;
+            builder.apply(Origin::Server, Command::LeaseCheckpoint(chunk.to_vec()))?;
         }
         for (member, alarm) in backend.alarms()? {
-            builder.apply(Command::Alarm { activate: true, member, alarm })?;
+            builder.apply(Origin::Server, Command::Alarm { activate: true, member, alarm })?;
         }
         Ok(builder)
     }
@@ -66,8 +67,8 @@ impl Builder {
     }
 
     /// Carries out a command of the source's own log, or of ours. A refusal is the answer that the source gave, too.
-    pub fn apply(&mut self, command: Command) -> Result<()> {
-        let _ = self.applier.apply(self.position, &Entry::new(command, 0))?;
+    pub fn apply(&mut self, origin: Origin, command: Command) -> Result<()> {
+        let _ = self.applier.apply(self.position, &Entry::new(origin, command, 0))?;
         Ok(())
     }
 
@@ -90,7 +91,7 @@ impl Builder {
     /// Adds who the member is, and the log that it goes on with from `term`, and puts everything in place.
     pub fn finish(mut self, target: Target, identity: Identity, member: Member, term: u64) -> Result<()> {
         let peer = Peer { name: member.name.clone(), urls: member.peer_urls.clone() };
-        self.apply(Command::PublishMember(member))?;
+        self.apply(Origin::Server, Command::PublishMember(member))?;
         let wal_dir = target.wal_dir();
         let membership = raft::seed(&wal_dir, identity.member, peer, self.position, term);
         let membership = membership.map_err(Error::io(&wal_dir))?;
@@ -130,7 +131,9 @@ fn load_versions(
         }
         Ok(())
     })?;
-    Ok(loader.finish(revision)?)
+    let rows = auth::table::rows(&backend.auth()?).into_iter();
+    let rows: Vec<_> = rows.filter_map(|(table, key, value)| Some((table, key, value?))).collect();
+    Ok(loader.finish(revision, &rows)?)
 }
 
 impl From<storage::Error> for Error {

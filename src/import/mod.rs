@@ -1,7 +1,7 @@
 //! Moving in: from etcd's files, or from a snapshot of either server, to a data directory of kvist.
 //!
 //! `backend` reads etcd's database file, `wal` its raft log, `status` sums a file up. `target` is the new directory, `build`
-//! fills it, `replay` adds what the log has and the database has not. `restore` and `migrate` are the two ways through.
+//! fills it, `replay` adds what the log has and the database has not (each a `request`). `restore` and `migrate` are the two ways through.
 //!
 //! Always true here:
 //! - a source is only read, and what it says is checked: damage is refused with what is wrong, and nothing is repaired;
@@ -16,6 +16,7 @@ mod build;
 pub mod migrate;
 mod record;
 mod replay;
+mod request;
 pub mod restore;
 pub mod status;
 mod target;

@@ -5,16 +5,13 @@
 //! member that is alone counts to its end, even beyond what is marked as committed: etcd answers before it writes that
 //! mark, and at its next start a lone member commits all that its log has.
 
-use super::backend::{alarm_kind, parse_member};
+use super::backend::parse_member;
 use super::build::Builder;
+use super::request::{Attributes, Request};
 use super::wal::{Entry, HardState, Item, Metadata, Wal};
 use super::{Error, Phase, Progress, Result};
-use crate::api::etcd::convert;
-use crate::engine::LEASE_TTL_MAX_SECS;
 use crate::engine::apply::LogPosition;
-use crate::engine::command::{Command, Member};
-use crate::pb::etcdserverpb as pb;
-use crate::pb::etcdserverpb::alarm_request::AlarmAction;
+use crate::engine::command::Member;
 use crate::types::MemberId;
 use prost::Message;
 use std::collections::BTreeMap;
@@ -22,73 +19,6 @@ use std::path::Path;
 
 /// Bytes of changes in memory that are worth a flush.
 const MEMTABLE_BYTES_MAX: usize = 8 << 20;
-/// The least that etcd grants with its default election timeout, seconds (L-2).
-const TTL_MIN_SECS: i64 = 2;
-
-/// A request as it is in the log. What is missing here changes nothing that is stored.
-#[derive(Clone, PartialEq, Message)]
-struct Request {
-    /// What the old store of etcd 3.4 and before was told; of its own members only, by now.
-    #[prost(message, optional, tag = "2")]
-    v2: Option<OldRequest>,
-    #[prost(message, optional, tag = "4")]
-    put: Option<pb::PutRequest>,
-    #[prost(message, optional, tag = "5")]
-    delete_range: Option<pb::DeleteRangeRequest>,
-    #[prost(message, optional, tag = "6")]
-    txn: Option<pb::TxnRequest>,
-    #[prost(message, optional, tag = "7")]
-    compaction: Option<pb::CompactionRequest>,
-    #[prost(message, optional, tag = "8")]
-    lease_grant: Option<pb::LeaseGrantRequest>,
-    #[prost(message, optional, tag = "9")]
-    lease_revoke: Option<pb::LeaseRevokeRequest>,
-    #[prost(message, optional, tag = "10")]
-    alarm: Option<pb::AlarmRequest>,
-    #[prost(message, optional, tag = "11")]
-    lease_checkpoint: Option<LeaseCheckpoints>,
-    #[prost(message, optional, tag = "1301")]
-    member_attributes: Option<MemberAttributes>,
-}
-
-/// A request to the old store, which may also be in the log as it is.
-#[derive(Clone, PartialEq, Message)]
-struct OldRequest {
-    #[prost(string, tag = "2")]
-    method: String,
-    #[prost(string, tag = "3")]
-    path: String,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct LeaseCheckpoints {
-    #[prost(message, repeated, tag = "1")]
-    checkpoints: Vec<LeaseCheckpoint>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct LeaseCheckpoint {
-    #[prost(int64, tag = "1")]
-    id: i64,
-    #[prost(int64, tag = "2")]
-    remaining_ttl: i64,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct MemberAttributes {
-    #[prost(uint64, tag = "1")]
-    member: u64,
-    #[prost(message, optional, tag = "2")]
-    attributes: Option<Attributes>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct Attributes {
-    #[prost(string, tag = "1")]
-    name: String,
-    #[prost(string, repeated, tag = "2")]
-    client_urls: Vec<String>,
-}
 
 /// A change of membership, in its older form, which is the only one that etcd writes.
 #[derive(Clone, PartialEq, Message)]
@@ -189,7 +119,11 @@ pub fn replay(
         match entry.kind() {
             0 => {
                 let request = Request::read(entry.data()).ok_or_else(place)?;
-                request.apply(builder, &mut members)?;
+                if let Some((id, published)) = request.published() {
+                    publish(id, published, &mut members);
+                } else if let Some((origin, command)) = request.into_command() {
+                    builder.apply(origin, command)?;
+                }
             }
             1 => change_members(entry.data(), &mut members).ok_or_else(place)?,
             _ => return Err(place()),
@@ -204,64 +138,11 @@ pub fn replay(
     Ok(members)
 }
 
-impl Request {
-    /// Reads an entry's data; a leader's first entry has none.
-    fn read(data: &[u8]) -> Option<Request> {
-        match Request::decode(data) {
-            Ok(request) => Some(request),
-            Err(_) => {
-                let old = OldRequest::decode(data).ok()?;
-                (!old.method.is_empty()).then(Request::default)
-            }
-        }
-    }
-
-    fn apply(self, builder: &mut Builder, members: &mut BTreeMap<MemberId, Member>) -> Result<()> {
-        if self.v2.is_some() {
-            return Ok(());
-        }
-        if let Some(MemberAttributes { member, attributes: Some(attributes) }) = self.member_attributes {
-            if let Some(member) = members.get_mut(&member) {
-                member.name = attributes.name;
-                member.client_urls = attributes.client_urls;
-            }
-            return Ok(());
-        }
-        match self.command() {
-            Some(command) => builder.apply(command),
-            None => Ok(()),
-        }
-    }
-
-    /// The same in our words; nothing if nothing is stored of it.
-    fn command(self) -> Option<Command> {
-        Some(if let Some(request) = self.put {
-            Command::Put(convert::put(request))
-        } else if let Some(request) = self.delete_range {
-            Command::DeleteRange(convert::delete_range(request))
-        } else if let Some(request) = self.txn {
-            Command::Txn(convert::txn(request))
-        } else if let Some(request) = self.compaction {
-            Command::Compact { revision: request.revision }
-        } else if let Some(request) = self.lease_grant {
-            if request.id == 0 || request.ttl > LEASE_TTL_MAX_SECS {
-                return None;
-            }
-            Command::LeaseGrant { id: request.id, ttl_secs: request.ttl.max(TTL_MIN_SECS) }
-        } else if let Some(request) = self.lease_revoke {
-            Command::LeaseRevoke { ids: vec![request.id], expired: false }
-        } else if let Some(request) = self.lease_checkpoint {
-            let checkpoints = request.checkpoints.iter();
-            Command::LeaseCheckpoint(checkpoints.map(|c| (c.id, c.remaining_ttl)).collect())
-        } else {
-            let request = self.alarm?;
-            let activate = match request.action() {
-                AlarmAction::Get => return None,
-                AlarmAction::Activate => true,
-                AlarmAction::Deactivate => false,
-            };
-            Command::Alarm { activate, member: request.member_id, alarm: alarm_kind(request.alarm)? }
-        })
+/// What a member made known of itself.
+fn publish(id: MemberId, attributes: &Attributes, members: &mut BTreeMap<MemberId, Member>) {
+    if let Some(member) = members.get_mut(&id) {
+        member.name.clone_from(&attributes.name);
+        member.client_urls.clone_from(&attributes.client_urls);
     }
 }
 
