@@ -115,7 +115,7 @@ mod tests {
         assert_eq!(error(b"short", &pair), "its key 73686f7274 is no revision");
         assert_eq!(error(&row_key(8, 0, b""), &pair), "revision 8.0 contradicts the pair that it holds");
         assert_eq!(error(&row_key(-1, 0, b""), &pair), "revision -1.0 is out of range");
-        assert_eq!(error(&row_key(8, 0, b"t"), &[0x28, 1]), "revision 8.0 has no key");
+        assert_eq!(error(&row_key(8, 0, b"t"), &[0x20, 1]), "revision 8.0 has no key");
         assert!(error(&row_key(8, 0, b""), &[0xff]).contains("revision 8.0: "));
     }
 

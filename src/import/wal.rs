@@ -236,4 +236,4 @@ fn parse(kind: i64, data: &[u8]) -> std::result::Result<Option<Item>, &'static s
 
 #[cfg(test)]
 #[path = "wal_test.rs"]
-mod wal_test;
+pub(super) mod wal_test;
