@@ -3,6 +3,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod backup_out;
 mod client;
 mod cluster;
 mod compact;

@@ -53,6 +53,7 @@ pub fn free_port() -> u16 {
 
 /// A running server on loopback with its own data directory; killed when dropped.
 pub struct Server {
+    binary: PathBuf,
     child: Child,
     pub client_port: u16,
     pub peer_port: u16,
@@ -84,11 +85,26 @@ impl Server {
 
     /// Starts a server on given ports.
     pub fn start_on(data_dir: &Path, client_port: u16, peer_port: u16, args: &[&str]) -> Server {
+        Server::start_binary(server_binary(), data_dir, client_port, peer_port, args)
+    }
+
+    /// Starts another server than the one under test on a given data directory, which outlives it.
+    pub fn start_other(binary: &Path, data_dir: &Path) -> Server {
+        Server::start_binary(binary.to_owned(), data_dir, free_port(), free_port(), &[])
+    }
+
+    fn start_binary(
+        binary: PathBuf,
+        data_dir: &Path,
+        client_port: u16,
+        peer_port: u16,
+        args: &[&str],
+    ) -> Server {
         let args: Vec<String> = args.iter().map(|a| (*a).to_owned()).collect();
         let log = Arc::new(Mutex::new(Vec::new()));
-        let child = spawn(data_dir, client_port, peer_port, &args, &log);
-        let server =
-            Server { child, client_port, peer_port, data_dir: data_dir.to_owned(), args, log, _temp: None };
+        let child = spawn(&binary, data_dir, client_port, peer_port, &args, &log);
+        let data_dir = data_dir.to_owned();
+        let server = Server { binary, child, client_port, peer_port, data_dir, args, log, _temp: None };
         server.wait_ready();
         server
     }
@@ -143,7 +159,8 @@ impl Server {
 
     /// Starts the process again (after `kill` or `terminate`) on the same ports and data directory.
     pub fn restart(&mut self) {
-        self.child = spawn(&self.data_dir, self.client_port, self.peer_port, &self.args, &self.log);
+        self.child =
+            spawn(&self.binary, &self.data_dir, self.client_port, self.peer_port, &self.args, &self.log);
         self.wait_ready();
     }
 
@@ -162,10 +179,17 @@ impl Drop for Server {
     }
 }
 
-fn spawn(data_dir: &Path, client: u16, peer: u16, args: &[String], log: &Arc<Mutex<Vec<String>>>) -> Child {
+fn spawn(
+    binary: &Path,
+    data_dir: &Path,
+    client: u16,
+    peer: u16,
+    args: &[String],
+    log: &Arc<Mutex<Vec<String>>>,
+) -> Child {
     log.lock().clear();
     let (client, peer) = (format!("http://127.0.0.1:{client}"), format!("http://127.0.0.1:{peer}"));
-    let mut child = Command::new(server_binary())
+    let mut child = Command::new(binary)
         .arg("--data-dir")
         .arg(data_dir)
         .args(["--listen-client-urls", &client, "--advertise-client-urls", &client])
