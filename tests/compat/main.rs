@@ -3,6 +3,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod backup_in;
 mod backup_out;
 mod client;
 mod cluster;

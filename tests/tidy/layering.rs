@@ -8,7 +8,22 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("main", &["*"]),
     ("lib", &["*"]),
     ("server", &["*"]),
-    ("cli", &["config"]),
+    ("cli", &["config", "engine::Identity", "import"]),
+    (
+        "import",
+        &[
+            "api::etcd::convert",
+            "auth",
+            "bbolt",
+            "engine",
+            "identity",
+            "mvcc",
+            "pb",
+            "raft",
+            "storage",
+            "types",
+        ],
+    ),
     // Adapters see the engine, and of what lies below only the error and result of a read.
     (
         "api",
