@@ -9,7 +9,7 @@ use kvist::pb::etcdserverpb as pb;
 use pb::alarm_request::AlarmAction;
 use sha2::{Digest, Sha256};
 
-use crate::backup_out::{assert_same, path, run, write_history};
+use crate::backup_out::{assert_same, events, pairs, path, run, write_history};
 use crate::snapshot::take_snapshot;
 use crate::support::{Server, etcd_tool};
 use crate::watch_client::{Clients, put_request};
@@ -273,7 +273,14 @@ async fn a_bumped_revision_is_what_etcdutl_makes_it() {
             clients.put(format!("key {n}"), "after").await;
         }
     }
-    assert_same(&theirs, &ours, 1_000_052).await;
+    // Not the hash: etcd takes the mark that moves its revision on for a key without a name, and hashes that, too.
+    let current = theirs.revision().await;
+    assert_eq!(ours.revision().await, current);
+    for revision in [1_000_052, 1_000_053, current] {
+        assert_eq!(pairs(&ours, revision).await, pairs(&theirs, revision).await, "at {revision}");
+    }
+    let from = 1_000_052;
+    assert!(events(&ours, from, current).await == events(&theirs, from, current).await);
     let mut stream = ours.watch_stream();
     let from = pb::WatchCreateRequest { key: b"key 1".to_vec(), start_revision: 20, ..Default::default() };
     stream.create(from).await;

@@ -69,7 +69,7 @@ pub async fn write_history(clients: &Clients) -> i64 {
 }
 
 /// Digest of every pair at a revision, and how many there are.
-async fn pairs(clients: &Clients, revision: i64) -> (usize, u32) {
+pub async fn pairs(clients: &Clients, revision: i64) -> (usize, u32) {
     let (mut digest, mut count, mut from) = (0, 0, vec![0]);
     loop {
         let request = pb::RangeRequest {
@@ -92,7 +92,7 @@ async fn pairs(clients: &Clients, revision: i64) -> (usize, u32) {
 }
 
 /// Everything that happened from a revision up to another.
-async fn events(clients: &Clients, from: i64, to: i64) -> Vec<Event> {
+pub async fn events(clients: &Clients, from: i64, to: i64) -> Vec<Event> {
     let mut stream = clients.watch_stream();
     let request = pb::WatchCreateRequest {
         key: vec![0],
