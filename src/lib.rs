@@ -7,6 +7,7 @@ pub mod api;
 pub mod auth;
 pub mod bbolt;
 pub mod cli;
+pub mod client;
 pub mod config;
 pub mod datadir;
 pub mod engine;

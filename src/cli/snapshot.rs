@@ -3,9 +3,11 @@
 
 use super::progress::Bars;
 use super::{complain, say};
+use crate::client::{self, save::save};
 use crate::config::args::{self, Command};
 use crate::config::{Config, EndpointUrl};
 use crate::engine::Identity;
+use crate::import::Phase;
 use crate::import::restore::{self, Options};
 use crate::import::status::{Status, status};
 use std::ffi::OsString;
@@ -21,10 +23,40 @@ pub(super) struct Arguments {
 
 #[derive(clap::Subcommand)]
 enum Action {
+    /// Save a snapshot of a running server, kvist or etcd
+    Save(SaveArguments),
     /// Check a snapshot file and sum it up
     Status(StatusArguments),
     /// Make a data directory of a snapshot of kvist or etcd
     Restore(RestoreArguments),
+}
+
+/// The flags of `etcdctl snapshot save`.
+#[derive(clap::Args)]
+struct SaveArguments {
+    /// Where to; it appears when it is complete
+    file: PathBuf,
+    /// The server
+    #[arg(long, default_value = "127.0.0.1:2379")]
+    endpoints: String,
+    /// CA of the server's certificate [default: those of the system]
+    #[arg(long)]
+    cacert: Option<PathBuf>,
+    /// Certificate of this client
+    #[arg(long, requires = "key")]
+    cert: Option<PathBuf>,
+    /// Key of the certificate
+    #[arg(long, requires = "cert")]
+    key: Option<PathBuf>,
+    /// Take any certificate of the server
+    #[arg(long)]
+    insecure_skip_tls_verify: bool,
+    /// User, as name:password, or as name with --password
+    #[arg(long)]
+    user: Option<String>,
+    /// Password of the user
+    #[arg(long, requires = "user")]
+    password: Option<String>,
 }
 
 #[derive(clap::Args)]
@@ -84,9 +116,63 @@ struct RestoreArguments {
 impl Arguments {
     pub(super) fn run(self) -> ExitCode {
         match self.action {
+            Action::Save(arguments) => arguments.run(),
             Action::Status(arguments) => arguments.run(),
             Action::Restore(arguments) => arguments.run(),
         }
+    }
+}
+
+impl SaveArguments {
+    fn run(self) -> ExitCode {
+        let options = match self.options() {
+            Ok(options) => options,
+            Err(error) => {
+                complain(format_args!("Error: {error}"));
+                return ExitCode::FAILURE;
+            }
+        };
+        let mut bars = Bars::new();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let result = runtime.map_err(|e| e.to_string()).and_then(|runtime| {
+            let mut show = |done, total| bars.show(Phase::Download, done, total);
+            runtime.block_on(save(&options, &self.file, &mut show)).map_err(|e| e.to_string())
+        });
+        drop(bars);
+        match result {
+            Ok(version) => {
+                say(format_args!("Snapshot saved at {}", self.file.display()));
+                if !version.is_empty() {
+                    say(format_args!("Server version {version}"));
+                }
+                ExitCode::SUCCESS
+            }
+            Err(error) => {
+                complain(format_args!("Error: {error}"));
+                ExitCode::FAILURE
+            }
+        }
+    }
+
+    fn options(&self) -> Result<client::Options, String> {
+        if self.endpoints.contains(',') {
+            return Err("snapshot must be requested to one selected node, not multiple".into());
+        }
+        let user = match (&self.user, &self.password) {
+            (None, _) => None,
+            (Some(name), Some(password)) => Some((name.clone(), password.clone())),
+            (Some(both), None) => {
+                let (name, password) = both.split_once(':').ok_or("--user has no password; add :password")?;
+                Some((name.to_owned(), password.to_owned()))
+            }
+        };
+        Ok(client::Options {
+            endpoint: self.endpoints.clone(),
+            user,
+            ca: self.cacert.clone(),
+            certificate: self.cert.clone().zip(self.key.clone()),
+            skip_verify: self.insecure_skip_tls_verify,
+        })
     }
 }
 

@@ -151,7 +151,14 @@ async fn users_log_in_as_before() {
     ] {
         done(&source, words);
     }
-    let snapshot = save_as_root(&source, &etcdctl, temp.path().join("etcd.db"));
+    let (snapshot, endpoints) = (temp.path().join("etcd.db"), format!("--endpoints={}", source.endpoint()));
+    let save = ["snapshot", "save", path(&snapshot), &endpoints];
+    let text = refused(&save, &snapshot);
+    assert_eq!(text, "Error: etcdserver: user name is empty");
+    let text = refused(&[&save[..], &["--user=alice:wonderland"]].concat(), &snapshot);
+    assert_eq!(text, "Error: etcdserver: permission denied");
+    let text = run(kvist(), &[&save[..], &["--user=root:secret"]].concat());
+    assert_eq!(text, format!("Snapshot saved at {}\nServer version 3.7.0", snapshot.display()));
     for words in ["role grant-permission reader write z", "user passwd alice:x --interactive=false"] {
         let (_, _) = ctl(&source, &format!("--user=root:secret {words}"));
     }
@@ -182,12 +189,6 @@ async fn users_log_in_as_before() {
             }
         }
     }
-}
-
-fn save_as_root(server: &Server, etcdctl: &Path, file: PathBuf) -> PathBuf {
-    let endpoints = format!("--endpoints={}", server.endpoint());
-    run(etcdctl, &[&endpoints, "--user=root:secret", "snapshot", "save", path(&file)]);
-    file
 }
 
 /// What does not fit is refused in etcdutl's words, damage with what is wrong, and no directory appears.

@@ -8,7 +8,8 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("main", &["*"]),
     ("lib", &["*"]),
     ("server", &["*"]),
-    ("cli", &["config", "engine::Identity", "import"]),
+    ("cli", &["client", "config", "engine::Identity", "import"]),
+    ("client", &["pb"]),
     (
         "import",
         &[
@@ -64,10 +65,10 @@ const ALLOWED: &[(&str, &[&str])] = &[
 const CONFINED: &[(&str, &[&str])] = &[
     ("heed", &["storage"]),
     ("openraft", &["raft"]),
-    ("tonic", &["api", "pb"]),
+    ("tonic", &["api", "client", "pb"]),
     ("tonic_prost", &["api", "pb"]),
     ("hyper", &["api"]),
-    ("hyper_util", &["api"]),
+    ("hyper_util", &["api", "client"]),
 ];
 
 /// A path such as `engine::watch::Hub`, taken from the code, and the line where it begins.
