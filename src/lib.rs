@@ -23,5 +23,6 @@ pub mod raft;
 pub mod server;
 pub mod shutdown;
 pub mod storage;
+pub mod tls;
 pub mod types;
 pub mod version;

@@ -1,17 +1,28 @@
-//! What the operating system lets this process have. Only looked at and warned about: raising a limit is the service
-//! manager's business. Called by `server` at the start.
+//! What the operating system lets this process have. Only looked at: raising a limit is the service manager's
+//! business. Called by `server` at the start.
 
 /// Descriptors that files, members and the rest of the process need; clients get what is left.
 const RESERVED_DESCRIPTORS: u64 = 150;
 /// Below this a busy server will refuse clients.
 const ADVISED_DESCRIPTORS: u64 = 4096;
 
-/// Warns if the process may open few files; silent where the limit cannot be read.
-pub fn warn_about_descriptors() {
-    let Some(limit) = std::fs::read_to_string("/proc/self/limits").ok().as_deref().and_then(open_files)
-    else {
-        return;
-    };
+/// The process may not open enough files to serve anyone.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[error(
+    "file descriptor limit of the process is too low; please set higher (limit {limit}, more than {RESERVED_DESCRIPTORS} are needed)"
+)]
+pub struct TooFewDescriptors {
+    limit: u64,
+}
+
+/// How many clients may be connected at once, so that files never run out. Warns if that is few; without a bound where
+/// the limit cannot be read.
+pub fn clients_max() -> Result<usize, TooFewDescriptors> {
+    let limits = std::fs::read_to_string("/proc/self/limits");
+    let Some(limit) = limits.ok().as_deref().and_then(open_files) else { return Ok(usize::MAX) };
+    if limit <= RESERVED_DESCRIPTORS {
+        return Err(TooFewDescriptors { limit });
+    }
     if limit < ADVISED_DESCRIPTORS {
         tracing::warn!(
             limit,
@@ -19,6 +30,7 @@ pub fn warn_about_descriptors() {
             "the limit of open files is low; raise it (ulimit -n, LimitNOFILE)"
         );
     }
+    Ok(usize::try_from(limit - RESERVED_DESCRIPTORS).unwrap_or(usize::MAX))
 }
 
 /// The soft limit in a file of the form of `/proc/PID/limits`.

@@ -2,14 +2,12 @@
 //! Called by `main` and by tests; the caller decides through [`Shutdown`] when it ends, and holds the data directory.
 
 mod auth;
+mod doors;
 
-use crate::api::connection;
-use crate::api::etcd::{self, Etcd};
-use crate::api::grpc::Front;
-use crate::api::listen::{self, Connections};
+use crate::api::listen::{self, Connections, Listener, Service};
 use crate::auth::TokenChange;
 use crate::config::url::join;
-use crate::config::{AutoCompaction, Config, ListenUrl};
+use crate::config::{AutoCompaction, Config};
 use crate::engine::apply::{Applier, LogPosition};
 use crate::engine::auto_compact::Schedule;
 use crate::engine::command::{Command, Member};
@@ -25,12 +23,11 @@ use crate::shutdown::Shutdown;
 use crate::storage::Env;
 use crate::version::{ETCD_VERSION, KVIST_VERSION};
 use crate::{identity, limits, mvcc};
+use doors::Doors;
 use parking_lot::Mutex;
 use std::io;
-use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
-use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Handle, Runtime};
 
 /// Bytes of changes in memory that start a flush. LMDB holds every page that a flush touches in anonymous memory, and keeps
@@ -44,20 +41,15 @@ const COMPACTION_ROWS_FACTOR: usize = 10;
 const QUOTA_UNLIMITED: u64 = 1 << 40;
 /// Rest of `5 s + 2 x election timeout`, etcd's limit for a request (G-8).
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
-/// Answer time of a ping when none is configured.
-const PING_TIMEOUT: Duration = Duration::from_secs(20);
-
 /// Why the server could not start or go on.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// An address is taken, or not ours.
-    #[error("listen tcp {address}: {source}")]
-    Listen {
-        /// The address.
-        address: SocketAddr,
-        /// What the system says.
-        source: io::Error,
-    },
+    /// An address is taken, or a certificate can't be used.
+    #[error(transparent)]
+    Listen(#[from] listen::Error),
+    /// The process may have too few descriptors.
+    #[error(transparent)]
+    Limits(#[from] limits::TooFewDescriptors),
     /// The asynchronous runtime has no threads.
     #[error("cannot start the runtime: {0}")]
     Runtime(#[source] io::Error),
@@ -141,13 +133,14 @@ async fn serve(config: &Config, shutdown: &Shutdown, workers: &Workers) -> Resul
         "listen-client-urls" = %join(&config.listen.client),
         "starting an etcd server"
     );
-    limits::warn_about_descriptors();
-    let _peer = bind(&config.listen.peer).await?;
-    let clients = bind(&config.listen.client).await?;
-    let _metrics = bind(&config.listen.metrics).await?;
+    let listeners = listen::bind(&config.listen, &config.data_dir, limits::clients_max()?)?;
     let mut member = start(config).await?;
     let chores = spawn_chores(config, &member.engine, shutdown);
-    let connections = serve_clients(config, clients, &member.engine, workers, shutdown);
+    let doors = Doors::new(config, &member.engine, shutdown);
+    let connections = Connections::default();
+    for listener in listeners {
+        open(listener, (config, &doors), (workers, &connections), shutdown);
+    }
     notify_service_manager();
     let result = tokio::select! {
         () = shutdown.requested() => Ok(()),
@@ -336,42 +329,20 @@ fn spawn_chores(config: &Config, engine: &Engine, shutdown: &Shutdown) -> Vec<to
     chores
 }
 
-fn serve_clients(
-    config: &Config,
-    listeners: Vec<(TcpListener, SocketAddr)>,
-    engine: &Engine,
-    workers: &Workers,
+/// Begins to accept on `listener`.
+fn open(
+    listener: Listener,
+    (config, doors): (&Config, &Doors),
+    (workers, connections): (&Workers, &Connections),
     shutdown: &Shutdown,
-) -> Connections {
-    let options = etcd::Options {
-        txn_ops_max: config.limits.txn_ops_max as usize,
-        request_bytes_max: config.limits.request_bytes_max as usize,
-        progress_interval: config.watch_progress_interval,
+) {
+    let service = Service {
+        door: doors.behind(listener.serves()),
+        options: doors::connection_options(config),
+        shutdown: shutdown.clone(),
     };
-    let etcd = Etcd::new(engine.clone(), &options, shutdown.clone());
-    let front = Front::new(etcd, options.request_bytes_max + (512 << 10)); // G-5
-    let options = connection::Options {
-        streams_max: config.listen.streams_max,
-        ping_interval: config.listen.keepalive.interval,
-        ping_timeout: config.listen.keepalive.timeout.unwrap_or(PING_TIMEOUT),
-        min_ping_time: config.listen.keepalive.min_time,
-    };
-    let connections = Connections::default();
-    for (listener, address) in listeners {
-        let (front, options) = (front.clone(), options.clone());
-        let accepting = listen::accept(
-            listener,
-            front,
-            options,
-            workers.handles.clone(),
-            connections.clone(),
-            shutdown.clone(),
-        );
-        tokio::spawn(accepting);
-        tracing::info!("ready to serve client requests");
-        tracing::info!(%address, "serving client traffic insecurely; this is strongly discouraged!");
-    }
-    connections
+    listener.announce();
+    tokio::spawn(listen::accept(listener, service, workers.handles.clone(), connections.clone()));
 }
 
 /// Tells systemd that the service is up; without it nobody listens, which is no error.
@@ -379,16 +350,4 @@ fn notify_service_manager() {
     if let Err(error) = sd_notify::notify(false, &[sd_notify::NotifyState::Ready]) {
         tracing::warn!(%error, "failed to notify the service manager of readiness");
     }
-}
-
-async fn bind(urls: &[ListenUrl]) -> Result<Vec<(TcpListener, SocketAddr)>, Error> {
-    let mut listeners = Vec::with_capacity(urls.len());
-    for url in urls {
-        let address = url.socket_addr();
-        let failed = |source| Error::Listen { address, source };
-        let listener = TcpListener::bind(address).await.map_err(failed)?;
-        let bound = listener.local_addr().map_err(failed)?;
-        listeners.push((listener, bound));
-    }
-    Ok(listeners)
 }

@@ -57,9 +57,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Coalesced<S> {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        // The flush that was put off. When the socket is full, it wakes us again.
-        if let Poll::Ready(Err(error)) = self.poll_drain(context) {
-            return Poll::Ready(Err(error));
+        // The flush that was put off. When the socket is full, it wakes us again. TLS keeps bytes of its own.
+        if !self.gathered.is_empty()
+            && let Poll::Ready(drained) = self.poll_drain(context)
+        {
+            drained?;
+            if let Poll::Ready(Err(error)) = Pin::new(&mut self.socket).poll_flush(context) {
+                return Poll::Ready(Err(error));
+            }
         }
         Pin::new(&mut self.socket).poll_read(context, buffer)
     }

@@ -1,14 +1,15 @@
-//! One client connection: how HTTP/2 is set up on it, and its end.
+//! One client connection: which HTTP it speaks, how that is set up on it, and its end. Called by `listen`, for TCP, Unix and TLS alike.
 
+use super::caller::CommonName;
 use super::coalesce::Coalesced;
-use super::grpc::Front;
+use super::detect::{self, Prefixed};
+use super::door::{Door, Requests};
 use super::guard::Guard;
 use crate::shutdown::Shutdown;
-use hyper::server::conn::http2;
+use hyper::server::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::service::TowerToHyperService;
 use std::time::Duration;
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite};
 
 /// HTTP/2 windows: large enough that one connection fills a fast link, small enough to bound what a client can park.
 const STREAM_WINDOW: u32 = 1 << 20;
@@ -19,6 +20,8 @@ const SEND_BUFFER: usize = 256 << 10;
 const FRAME_SIZE: u32 = 64 << 10;
 /// Headers of a request.
 const HEADERS_MAX: u32 = 64 << 10;
+/// How long the head of a request may take, or the wait for the next one.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// Settings of connections.
 #[derive(Clone, Debug)]
@@ -33,8 +36,88 @@ pub struct Options {
     pub min_ping_time: Duration,
 }
 
+/// What is served on a listener.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Serves {
+    /// gRPC and HTTP, as is usual for clients.
+    All,
+    /// gRPC alone: there are other listeners for HTTP.
+    GrpcOnly,
+    /// HTTP alone.
+    HttpOnly,
+    /// Metrics and health.
+    Metrics,
+    /// Other members.
+    Peer,
+}
+
+/// How it is known which HTTP a connection speaks.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Protocol {
+    /// By its first bytes: there is no TLS.
+    Unknown,
+    /// TLS without ALPN, or with `http/1.1`.
+    Http1,
+    /// TLS with `h2`.
+    Http2,
+}
+
+/// What `listen` knows of a connection.
+#[derive(Clone, Debug)]
+pub struct Accepted {
+    /// What its listener serves.
+    pub serves: Serves,
+    /// What it speaks.
+    pub protocol: Protocol,
+    /// Who is at the other end, if a certificate says so.
+    pub caller: Option<CommonName>,
+}
+
+impl Accepted {
+    /// Whether it came over TLS.
+    pub fn is_secure(&self) -> bool {
+        self.protocol != Protocol::Unknown
+    }
+}
+
 /// Serves a connection until it ends or `shutdown` is requested.
-pub async fn serve(stream: TcpStream, front: Front, options: &Options, shutdown: Shutdown) {
+pub async fn serve<S>(stream: S, accepted: Accepted, door: Door, options: &Options, shutdown: Shutdown)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let (is_http2, stream) = match accepted.protocol {
+        Protocol::Http1 => (false, Prefixed::untouched(stream)),
+        Protocol::Http2 => (true, Prefixed::untouched(stream)),
+        Protocol::Unknown => {
+            let detected = tokio::select! {
+                detected = tokio::time::timeout(HEADER_TIMEOUT, detect::is_http2(stream)) => detected,
+                () = shutdown.requested() => return,
+            };
+            let Ok(Ok(detected)) = detected else { return };
+            detected
+        }
+    };
+    let result = if is_http2 {
+        serve_http2(stream, door.for_connection(accepted), options, shutdown).await
+    } else if door.takes_http1() {
+        Box::pin(serve_http1(stream, door.for_connection(accepted), shutdown)).await
+    } else {
+        return;
+    };
+    if let Err(error) = result {
+        tracing::debug!(%error, "a connection ended");
+    }
+}
+
+async fn serve_http2<S>(
+    stream: S,
+    requests: Requests,
+    options: &Options,
+    shutdown: Shutdown,
+) -> hyper::Result<()>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let mut builder = http2::Builder::new(TokioExecutor::new());
     builder
         .timer(TokioTimer::new())
@@ -47,16 +130,33 @@ pub async fn serve(stream: TcpStream, front: Front, options: &Options, shutdown:
         .keep_alive_interval(options.ping_interval)
         .keep_alive_timeout(options.ping_timeout);
     let stream = TokioIo::new(Guard::new(Coalesced::new(stream), options.min_ping_time));
-    let connection = builder.serve_connection(stream, TowerToHyperService::new(front));
-    let mut connection = std::pin::pin!(connection);
-    let result = tokio::select! {
+    let mut connection = std::pin::pin!(builder.serve_connection(stream, requests));
+    tokio::select! {
         result = connection.as_mut() => result,
         () = shutdown.requested() => {
             connection.as_mut().graceful_shutdown();
             connection.await
         }
-    };
-    if let Err(error) = result {
-        tracing::debug!(%error, "a connection ended");
+    }
+}
+
+async fn serve_http1<S>(stream: S, requests: Requests, shutdown: Shutdown) -> hyper::Result<()>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_TIMEOUT)
+        .max_buf_size(HEADERS_MAX as usize)
+        .title_case_headers(true)
+        .serve_connection(TokioIo::new(stream), requests)
+        .with_upgrades();
+    let mut connection = std::pin::pin!(connection);
+    tokio::select! {
+        result = connection.as_mut() => result,
+        () = shutdown.requested() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
     }
 }

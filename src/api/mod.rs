@@ -6,7 +6,11 @@
 pub mod caller;
 mod coalesce;
 pub mod connection;
+mod detect;
+pub mod door;
 pub mod etcd;
+pub mod gateway;
 pub mod grpc;
 mod guard;
+pub mod http;
 pub mod listen;

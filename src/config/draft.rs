@@ -2,7 +2,7 @@
 //! its flag, so that defaults stand in one place, the flag table. Written by the table, read by `verify`.
 
 use super::url::EndpointUrl;
-use super::{Compaction, FeatureGates, Keepalive, Limits, Raft, Slow, Storage};
+use super::{Compaction, FeatureGates, Keepalive, Limits, Raft, Slow, SocketOptions, Storage, Tls};
 use std::time::Duration;
 
 /// See the file's head; a field has the name of its flag where `Config` has none for it.
@@ -12,6 +12,7 @@ pub struct Draft {
     pub data_dir: String,
     pub wal_dir: String,
     pub listen_client_urls: Vec<EndpointUrl>,
+    pub listen_client_http_urls: Vec<EndpointUrl>,
     pub listen_peer_urls: Vec<EndpointUrl>,
     pub listen_metrics_urls: Vec<EndpointUrl>,
     pub advertise_client_urls: Vec<EndpointUrl>,
@@ -22,7 +23,14 @@ pub struct Draft {
     pub strict_reconfig_check: bool,
     pub streams_max: u32,
     pub keepalive: Keepalive,
+    pub sockets: SocketOptions,
+    pub tls: Tls,
+    pub tls_min_version: String,
+    pub tls_max_version: String,
+    pub cipher_suites: String,
     pub json_gateway: bool,
+    pub cors: Vec<String>,
+    pub host_whitelist: String,
     pub pprof: bool,
     pub raft: Raft,
     pub storage: Storage,

@@ -19,6 +19,7 @@ pub mod help;
 pub mod ids;
 mod load;
 pub mod log;
+pub mod tls;
 pub mod url;
 pub mod value;
 mod verify;
@@ -26,7 +27,8 @@ mod verify;
 pub use auth::{Auth, Jwt, Token};
 pub use gates::FeatureGates;
 pub use log::Log;
-pub use url::{EndpointUrl, ListenUrl};
+pub use tls::{Tls, TlsFiles, TlsRules, TlsVersion};
+pub use url::{EndpointUrl, ListenUrl, Place};
 
 use std::fmt;
 use std::path::PathBuf;
@@ -84,18 +86,37 @@ impl Config {
 pub struct Listen {
     /// Where clients connect; at least one.
     pub client: Vec<ListenUrl>,
+    /// Where HTTP is served, if apart from gRPC; `client` then has gRPC alone.
+    pub http: Vec<ListenUrl>,
     /// Where other members connect; at least one.
     pub peer: Vec<ListenUrl>,
     /// Further places for metrics and health.
     pub metrics: Vec<ListenUrl>,
+    /// Options of TCP sockets.
+    pub sockets: SocketOptions,
+    /// Certificates, and whom they let in.
+    pub tls: Tls,
     /// HTTP/2 streams one connection may have open.
     pub streams_max: u32,
     /// Pings on client connections.
     pub keepalive: Keepalive,
     /// Whether the JSON gateway is served.
     pub json_gateway: bool,
+    /// Origins that browsers may come from; `*` is all.
+    pub origins: Vec<String>,
+    /// Host names that HTTP requests without TLS may use; `*` is all.
+    pub hosts: Vec<String>,
     /// Whether profiles are served.
     pub pprof: bool,
+}
+
+/// Options of listening TCP sockets.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct SocketOptions {
+    /// Whether others may listen on the same port.
+    pub reuse_port: bool,
+    /// Whether a port may be taken that is in TIME_WAIT; always so here, as in Go.
+    pub reuse_address: bool,
 }
 
 /// Pings on client connections.
@@ -251,6 +272,15 @@ pub enum Note {
     EnvironmentUnknown(String),
     /// A variable belongs to a flag that only the command line may set.
     EnvironmentSpecial(String),
+    /// A listener without TLS, although there are certificates or clients are to show theirs.
+    PlainDespite {
+        /// What is ignored for this URL.
+        what: &'static str,
+        /// Whether it is a peer URL.
+        peer: bool,
+        /// The URL.
+        url: String,
+    },
     /// A flag that only tunes was set, and nothing here can be tuned by it.
     WithoutEffect(&'static str),
     /// A value is legal and unwise.
@@ -279,6 +309,12 @@ impl Note {
             }
             Note::EnvironmentSpecial(name) => {
                 tracing::warn!("key" = %name, "cannot set special environment variable");
+            }
+            Note::PlainDespite { what, peer: false, url } => {
+                tracing::warn!("client-url" = %url, "scheme is http or unix while {what}");
+            }
+            Note::PlainDespite { what, peer: true, url } => {
+                tracing::warn!("peer-url" = %url, "scheme is HTTP while {what}");
             }
             Note::WithoutEffect(flag) => tracing::warn!(flag = *flag, "accepted without effect"),
             Note::Unwise { flag, why } => tracing::warn!(flag = *flag, reason = *why, "unwise value"),

@@ -6,6 +6,7 @@ use super::value::ValueError;
 use std::collections::BTreeSet;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs};
+use std::path::PathBuf;
 
 /// How an address is reached.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -100,40 +101,56 @@ fn check_tcp_address(text: &str, address: &str) -> Result<(), ValueError> {
     }
 }
 
-/// An address to listen on: plain TCP on an IP address of this machine.
+/// An address to listen on.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ListenUrl {
     url: EndpointUrl,
-    socket: SocketAddr,
+    place: Place,
+}
+
+/// Where to bind.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Place {
+    /// An IP address of this machine.
+    Tcp(SocketAddr),
+    /// The path of a socket; `unix://host:port` is a file `host:port` in the working directory.
+    Unix(PathBuf),
 }
 
 impl ListenUrl {
-    /// Accepts what this build can serve: `http` on an IP address, or on `localhost`, which is 127.0.0.1.
+    /// Accepts an IP address, `localhost`, which is 127.0.0.1, or the path of a Unix socket.
     pub fn new(url: EndpointUrl) -> Result<ListenUrl, String> {
-        match url.scheme {
-            Scheme::Http => {}
-            Scheme::Https | Scheme::Unixs => {
-                return Err(format!("this build does not support TLS yet, so it cannot listen on {url}"));
-            }
-            Scheme::Unix => {
-                return Err(format!(
-                    "this build does not support Unix sockets yet, so it cannot listen on {url}"
-                ));
-            }
+        if matches!(url.scheme, Scheme::Unix | Scheme::Unixs) {
+            let place = Place::Unix(url.address.clone().into());
+            return if url.address.is_empty() {
+                Err(format!("no path in {url}"))
+            } else {
+                Ok(ListenUrl { url, place })
+            };
         }
         let socket = url.host_and_port().and_then(|(host, port)| match host {
             "localhost" => Some(SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port)),
             host => host.parse::<IpAddr>().ok().map(|ip| SocketAddr::new(ip, port)),
         });
         match socket {
-            Some(socket) => Ok(ListenUrl { url, socket }),
+            Some(socket) => Ok(ListenUrl { url, place: Place::Tcp(socket) }),
             None => Err(format!("expected IP in URL for binding ({url})")),
         }
     }
 
     /// Where to bind.
-    pub fn socket_addr(&self) -> SocketAddr {
-        self.socket
+    pub fn place(&self) -> &Place {
+        &self.place
+    }
+
+    /// Whether connections have TLS.
+    pub fn is_secure(&self) -> bool {
+        matches!(self.url.scheme, Scheme::Https | Scheme::Unixs)
+    }
+
+    /// The host that a certificate for this listener names; a Unix socket may have none.
+    pub fn host(&self) -> &str {
+        self.url.host_and_port().map_or("", |(host, _)| host)
     }
 }
 
@@ -206,9 +223,13 @@ mod tests {
     }
 
     #[test]
-    fn listeners_need_an_ip_address_and_no_tls() {
-        let listen =
-            |text| ListenUrl::new(EndpointUrl::parse(text).unwrap()).map(|l| l.socket_addr().to_string());
+    fn listeners_need_an_ip_address_or_a_path() {
+        let listen = |text| -> Result<String, String> {
+            match ListenUrl::new(EndpointUrl::parse(text).unwrap())?.place {
+                Place::Tcp(address) => Ok(address.to_string()),
+                Place::Unix(path) => Ok(path.display().to_string()),
+            }
+        };
         assert_eq!(listen("http://localhost:2379"), Ok("127.0.0.1:2379".into()));
         assert_eq!(listen("http://[::]:1"), Ok("[::]:1".into()));
         assert_eq!(
@@ -216,8 +237,10 @@ mod tests {
             Err("expected IP in URL for binding (http://example.com:1)".into())
         );
         assert_eq!(listen("http://:1"), Err("expected IP in URL for binding (http://:1)".into()));
-        assert!(listen("https://127.0.0.1:1").unwrap_err().contains("does not support TLS yet"));
-        assert!(listen("unix://x").unwrap_err().contains("does not support Unix sockets yet"));
+        assert_eq!(listen("https://127.0.0.1:1"), Ok("127.0.0.1:1".into()));
+        assert_eq!(listen("unix://localhost:2379"), Ok("localhost:2379".into()));
+        assert_eq!(listen("unixs:///run/k.sock"), Ok("/run/k.sock".into()));
+        assert!(listen("unix://").is_err());
     }
 
     #[test]

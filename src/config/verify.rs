@@ -6,13 +6,13 @@
 use super::args::Settings;
 use super::draft::Draft;
 use super::flags::{Effect, Flag};
-use super::url::{EndpointUrl, ListenUrl, join, same_addresses};
-use super::{
-    Auth, AutoCompaction, Cluster, Compaction, Config, Error, Listen, Log, Note, Raft, Storage, value,
-};
+use super::url::{EndpointUrl, ListenUrl, Place, join, same_addresses};
+use super::{Auth, AutoCompaction, Cluster, Compaction, Config, Error, Log, Note, Raft, Storage, value};
 use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 use std::path::PathBuf;
 use std::time::Duration;
+
+mod listen;
 
 const QUOTA_DEFAULT_BYTES: u64 = 2 << 30;
 const QUOTA_ADVISED_BYTES: i64 = 8 << 30;
@@ -57,7 +57,7 @@ impl Settings {
         }
         let log = Log::parse(&self.draft.log_level, &self.draft.log_format, &self.draft.log_outputs)
             .map_err(Error::Invalid)?;
-        let listen = listen(&self.draft)?;
+        let listen = listen::listen(&self.draft, notes)?;
         let cluster = self.cluster()?;
         let Draft { name, data_dir, wal_dir, raft, slow, gates, .. } = self.draft;
         if name.is_empty() {
@@ -182,25 +182,6 @@ fn gates_are_default(gates: &super::FeatureGates) -> bool {
     *gates == super::FeatureGates::default()
 }
 
-fn listen(draft: &Draft) -> Result<Listen> {
-    let urls = |urls: &[EndpointUrl]| -> Result<Vec<ListenUrl>> {
-        urls.iter().cloned().map(|url| ListenUrl::new(url).map_err(Error::Invalid)).collect()
-    };
-    let listen = Listen {
-        peer: urls(&draft.listen_peer_urls)?,
-        client: urls(&draft.listen_client_urls)?,
-        metrics: urls(&draft.listen_metrics_urls)?,
-        streams_max: draft.streams_max,
-        keepalive: draft.keepalive.clone(),
-        json_gateway: draft.json_gateway,
-        pprof: draft.pprof,
-    };
-    if listen.client.is_empty() || listen.peer.is_empty() {
-        return invalid("--listen-client-urls and --listen-peer-urls must not be empty");
-    }
-    Ok(listen)
-}
-
 fn check_raft(raft: &Raft) -> Result<()> {
     let (heartbeat, election) = (raft.heartbeat_interval, raft.election_timeout);
     if heartbeat.is_zero() {
@@ -283,7 +264,7 @@ fn initial_cluster(text: &str) -> Result<Vec<(String, Vec<EndpointUrl>)>> {
 /// Nobody can connect to 0.0.0.0 from elsewhere: the advertised host becomes the one of the default route.
 fn replace_wildcard(listen: &[EndpointUrl], advertise: &mut Vec<EndpointUrl>) {
     let Some(first) = listen.first().and_then(|url| ListenUrl::new(url.clone()).ok()) else { return };
-    if first.socket_addr().ip() != IpAddr::V4(Ipv4Addr::UNSPECIFIED) {
+    if !matches!(first.place(), Place::Tcp(address) if address.ip() == Ipv4Addr::UNSPECIFIED) {
         return;
     }
     if let Some(url) = default_route_host().and_then(|host| listen[0].with_host(host)) {

@@ -14,6 +14,8 @@ pub mod export;
 pub mod flusher;
 pub mod leases;
 pub mod permit;
+#[cfg(test)]
+mod permit_test;
 pub mod read;
 pub mod scan;
 pub mod tasks;

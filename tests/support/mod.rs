@@ -4,6 +4,8 @@
 //! tests against another server that takes etcd's flags: that is how the tests themselves are checked.
 #![allow(dead_code)] // each test binary uses its own part
 
+pub mod certs;
+
 use std::io::{BufRead, BufReader};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};

@@ -28,13 +28,26 @@ const ALLOWED: &[(&str, &[&str])] = &[
     // Adapters see the engine, and of what lies below only the error and result of a read.
     (
         "api",
-        &["config", "engine", "metrics", "mvcc::Error", "mvcc::Result", "pb", "shutdown", "types", "version"],
+        &[
+            "auth",
+            "config",
+            "engine",
+            "metrics",
+            "mvcc::Error",
+            "mvcc::Result",
+            "pb",
+            "shutdown",
+            "tls",
+            "types",
+            "version",
+        ],
     ),
     ("raft", &["engine", "metrics", "mvcc::Error", "mvcc::Result", "mvcc::Store", "types"]),
     (
         "engine",
         &[
             "bbolt",
+            "auth",
             "lease",
             "metrics",
             "mvcc",
@@ -47,8 +60,10 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ),
     ("mvcc", &["metrics", "storage", "types"]),
     ("lease", &["metrics", "storage", "types"]),
+    ("auth", &["storage", "types"]),
     ("storage", &["metrics", "types"]),
     ("bbolt", &[]),
+    ("tls", &["config"]),
     ("config", &["types", "version"]),
     ("datadir", &["config"]),
     ("identity", &["engine::Identity", "types"]),
@@ -67,6 +82,8 @@ const CONFINED: &[(&str, &[&str])] = &[
     ("openraft", &["raft"]),
     ("tonic", &["api", "client", "pb"]),
     ("tonic_prost", &["api", "pb"]),
+    ("rustls", &["client", "tls"]),
+    ("tokio_rustls", &["client", "tls"]),
     ("hyper", &["api"]),
     ("hyper_util", &["api", "client"]),
 ];

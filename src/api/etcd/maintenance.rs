@@ -4,7 +4,6 @@ use super::cluster::absent;
 use super::{Etcd, error, snapshot};
 use crate::engine::Origin;
 use crate::engine::command::{AlarmKind, Command};
-use crate::engine::export::STORAGE_VERSION;
 use crate::pb::etcdserverpb::alarm_request::AlarmAction;
 use crate::pb::etcdserverpb::maintenance_server::Maintenance;
 use crate::pb::etcdserverpb::{
@@ -12,7 +11,7 @@ use crate::pb::etcdserverpb::{
     DowngradeInfo, DowngradeRequest, DowngradeResponse, HashKvRequest, HashKvResponse, HashRequest,
     HashResponse, MoveLeaderRequest, MoveLeaderResponse, SnapshotRequest, StatusRequest, StatusResponse,
 };
-use crate::version::ETCD_VERSION;
+use crate::version::{ETCD_VERSION, STORAGE_VERSION};
 use tonic::{Request, Response, Status};
 
 #[tonic::async_trait]

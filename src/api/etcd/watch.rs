@@ -3,7 +3,6 @@
 use super::caller::Credentials;
 use super::{Etcd, error};
 use crate::api::grpc::body;
-use crate::api::grpc::limit::Limited;
 use crate::engine::watch::{Delivery, Matched, Spec, Stream as HubStream, WatcherKey};
 use crate::pb::etcdserverpb::watch_create_request::FilterType;
 use crate::pb::etcdserverpb::watch_request::RequestUnion;
@@ -33,7 +32,10 @@ const FRAGMENT_OVERHEAD: usize = 512 << 10;
 const GATHERED_BYTES: usize = 16 << 10;
 
 /// Serves one call.
-pub fn serve(etcd: Etcd, request: Request<Limited<hyper::body::Incoming>>) -> Response<Body> {
+pub fn serve<B>(etcd: Etcd, request: Request<B>) -> Response<Body>
+where
+    B: HttpBody<Data = Bytes, Error = Status> + Send + 'static,
+{
     if let Err(status) = etcd.check_metadata(request.headers()) {
         return status.into_http();
     }

@@ -10,6 +10,7 @@ use crate::pb::etcdserverpb::kv_server::KvServer;
 use crate::pb::etcdserverpb::lease_server::LeaseServer;
 use crate::pb::etcdserverpb::maintenance_server::MaintenanceServer;
 use crate::pb::health::health_server::HealthServer;
+use bytes::Bytes;
 use http::{Request, Response};
 use limit::Limited;
 use std::convert::Infallible;
@@ -20,7 +21,8 @@ use tonic::Status;
 use tonic::body::Body;
 use tower_service::Service;
 
-type Reply = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
+/// An answer on its way.
+pub type Reply = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
 
 /// Every service on the client port. Cheap to clone: one for each connection.
 #[derive(Clone)]
@@ -50,9 +52,18 @@ impl Front {
             etcd,
         }
     }
+
+    /// Size of the largest message that is not refused.
+    pub fn message_bytes_max(&self) -> usize {
+        self.message_bytes_max
+    }
 }
 
-impl Service<Request<hyper::body::Incoming>> for Front {
+impl<B> Service<Request<B>> for Front
+where
+    B: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
+    B::Error: std::error::Error + Send + Sync + 'static,
+{
     type Response = Response<Body>;
     type Error = Infallible;
     type Future = Reply;
@@ -61,7 +72,7 @@ impl Service<Request<hyper::body::Incoming>> for Front {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: Request<hyper::body::Incoming>) -> Reply {
+    fn call(&mut self, request: Request<B>) -> Reply {
         let limit = self.message_bytes_max;
         let request = request.map(|body| Limited::new(body, limit));
         let path = request.uri().path();

@@ -49,7 +49,7 @@ pub struct Claims {
 
 impl Claims {
     /// Reads the middle part of a token. The times are optional, but must be numbers.
-    fn parse(json: &[u8]) -> Option<Claims> {
+    pub fn parse(json: &[u8]) -> Option<Claims> {
         let claims: Map<String, Value> = serde_json::from_slice(json).ok()?;
         let time = |name| match claims.get(name) {
             None => Some(None),
@@ -116,7 +116,7 @@ impl Tokens {
     }
 
     /// What a rightly signed token says, whatever the time.
-    pub fn check(&self, token: &str) -> Option<Claims> {
+    fn check(&self, token: &str) -> Option<Claims> {
         let (message, signature) = token.rsplit_once('.')?;
         let (header, claims) = message.split_once('.')?;
         if claims.contains('.') {
@@ -136,4 +136,65 @@ impl Tokens {
 
 fn now_secs() -> f64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |d| d.as_secs_f64())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn tokens(ttl_secs: u64) -> Tokens {
+        let method = Method::by_name("HS256").unwrap();
+        Tokens::new(method, None, Some(b"secret"), Duration::from_secs(ttl_secs)).unwrap()
+    }
+
+    #[test]
+    fn a9_a_token_tells_user_and_revision_and_is_checked_once() {
+        let tokens = tokens(60);
+        let token = tokens.sign("ann", 7).unwrap();
+        let caller = Caller { user: "ann".into(), revision: 7, is_pinned: true };
+        assert_eq!(tokens.caller(&token), Some(caller.clone()));
+        assert_eq!(tokens.checked.read().len(), 1);
+        assert_eq!(tokens.caller(&token), Some(caller));
+        assert_eq!(tokens.caller(&format!("{token}A")), None);
+        assert_eq!(tokens.checked.read().len(), 1, "what is wrong is not remembered");
+    }
+
+    #[test]
+    fn a9_a_remembered_token_ends_too() {
+        let tokens = tokens(0);
+        let token = tokens.sign("ann", 7).unwrap();
+        assert_eq!(tokens.caller(&token), None);
+        let claims = tokens.check(&token).unwrap();
+        let expires = claims.expires.unwrap();
+        tokens.checked.write().insert(token.as_str().into(), claims.clone());
+        assert_eq!(tokens.caller(&token), None);
+        assert!(claims.is_valid_at(expires - 0.1) && !claims.is_valid_at(expires));
+        let later = Claims { not_before: Some(5.0), expires: None, ..claims };
+        assert!(later.is_valid_at(5.0) && !later.is_valid_at(4.9));
+    }
+
+    #[test]
+    fn the_memory_is_bounded() {
+        let tokens = tokens(60);
+        for n in 0..=CHECKED_MAX as u64 {
+            assert!(tokens.caller(&tokens.sign("ann", n).unwrap()).is_some());
+        }
+        assert_eq!(tokens.checked.read().len(), 1);
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_a_token_or_none(text: String, parts in prop::array::uniform3("[A-Za-z0-9_-]{0,40}")) {
+            let tokens = tokens(60);
+            prop_assert_eq!(tokens.caller(&text), None);
+            prop_assert_eq!(tokens.caller(&parts.join(".")), None);
+        }
+
+        #[test]
+        fn any_claims_parse_or_do_not(bytes: Vec<u8>, revision: f64) {
+            let _ = Claims::parse(&bytes);
+            let _ = Claims::parse(json!({ "username": "u", "revision": revision }).to_string().as_bytes());
+        }
+    }
 }

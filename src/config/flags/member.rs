@@ -27,11 +27,10 @@ pub(super) const MEMBER: &[Flag] = &[
         Urls(|d, v| d.listen_peer_urls = v),
         "Comma-separated URLs to listen on for other members; hosts are IP addresses or localhost.",
     ),
-    refused(
+    flag(
         "listen-client-http-urls",
         "",
-        Urls(nowhere),
-        "HTTP and gRPC are always served together",
+        Urls(|d, v| d.listen_client_http_urls = v),
         "URLs for HTTP alone, which listen-client-urls then do not serve.",
     ),
     tuning(

@@ -77,6 +77,8 @@ pub(super) enum Kind {
     /// In humantime's syntax, for flags that etcd does not have.
     HumanDuration(fn(&mut Draft, Duration)),
     Urls(fn(&mut Draft, Vec<EndpointUrl>)),
+    /// URLs, or `*` for all.
+    Origins(fn(&mut Draft, Vec<String>)),
     Gates(fn(&mut Draft, FeatureGates)),
     /// Anything or nothing.
     Any,
@@ -126,6 +128,10 @@ impl Flag {
             Kind::Duration(to) => to(draft, value::duration(text)?),
             Kind::HumanDuration(to) => to(draft, value::human_duration(text)?),
             Kind::Urls(to) => to(draft, EndpointUrl::parse_list(text)?),
+            Kind::Origins(to) if text == "*" => to(draft, vec![text.to_owned()]),
+            Kind::Origins(to) => {
+                to(draft, EndpointUrl::parse_list(text)?.iter().map(ToString::to_string).collect());
+            }
             Kind::Gates(to) => to(draft, FeatureGates::parse(text)?),
             Kind::Any => {}
         }

@@ -1,9 +1,8 @@
 //! Entries about client connections, and about who may do what over them.
 
-use super::Kind::{Bool, Duration, Text, Uint, Uint32};
-use super::{Flag, flag, nowhere, refused, tuning};
-
-const TLS: &str = "there is no TLS, and traffic would be in the clear and unauthenticated";
+use super::Kind::{Bool, Duration, Origins, Text, Uint, Uint32};
+use super::{Flag, flag};
+use crate::config::tls::list;
 
 /// What a client may ask of a connection.
 pub(super) const CLIENTS: &[Flag] = &[
@@ -43,89 +42,118 @@ pub(super) const CLIENTS: &[Flag] = &[
         Duration(|d, v| d.keepalive.timeout = Some(v).filter(|v| !v.is_zero())),
         "How long the answer to a ping may take before the connection is closed; 0 is for ever.",
     ),
-    tuning(
+    flag(
         "enable-grpc-gateway",
         "true",
         Bool(|d, v| d.json_gateway = v),
         "Serve the API as JSON over HTTP too.",
     ),
-    tuning("socket-reuse-port", "false", Bool(nowhere), "Listen with SO_REUSEPORT."),
-    tuning("socket-reuse-address", "false", Bool(nowhere), "Listen with SO_REUSEADDR."),
+    flag("socket-reuse-port", "false", Bool(|d, v| d.sockets.reuse_port = v), "Listen with SO_REUSEPORT."),
+    flag(
+        "socket-reuse-address",
+        "false",
+        Bool(|d, v| d.sockets.reuse_address = v),
+        "Listen with SO_REUSEADDR.",
+    ),
 ];
 
 /// Who may do what.
 pub(super) const SECURITY: &[Flag] = &[
-    refused("cert-file", "", Text(nowhere), TLS, "Certificate for clients."),
-    refused("key-file", "", Text(nowhere), TLS, "Key of the certificate for clients."),
-    refused("trusted-ca-file", "", Text(nowhere), TLS, "CA of client certificates."),
-    refused("client-cert-auth", "false", Bool(nowhere), TLS, "Demand certificates of clients."),
-    refused(
+    flag("cert-file", "", Text(|d, v| d.tls.client.cert = v), "Certificate for clients."),
+    flag("key-file", "", Text(|d, v| d.tls.client.key = v), "Key of the certificate for clients."),
+    flag("trusted-ca-file", "", Text(|d, v| d.tls.client.trusted_ca = v), "CA of client certificates."),
+    flag(
+        "client-cert-auth",
+        "false",
+        Bool(|d, v| d.tls.client.client_cert_auth = v),
+        "Demand certificates of clients.",
+    ),
+    flag(
         "client-cert-file",
         "",
-        Text(nowhere),
-        TLS,
+        Text(|d, v| d.tls.client.client_cert = v),
         "Certificate for connections that the server makes to itself.",
     ),
-    refused("client-key-file", "", Text(nowhere), TLS, "Key of client-cert-file."),
-    refused("client-crl-file", "", Text(nowhere), TLS, "Revoked client certificates."),
-    refused(
+    flag("client-key-file", "", Text(|d, v| d.tls.client.client_key = v), "Key of client-cert-file."),
+    flag("client-crl-file", "", Text(|d, v| d.tls.client.crl = v), "Revoked client certificates."),
+    flag(
         "client-cert-allowed-hostname",
         "",
-        Text(nowhere),
-        TLS,
+        Text(|d, v| d.tls.client.allowed_hosts = list(&v)),
         "Host names that client certificates may have.",
     ),
-    refused("auto-tls", "false", Bool(nowhere), TLS, "Make a certificate for clients."),
-    refused("peer-cert-file", "", Text(nowhere), TLS, "Certificate for other members."),
-    refused("peer-key-file", "", Text(nowhere), TLS, "Key of the certificate for other members."),
-    refused("peer-trusted-ca-file", "", Text(nowhere), TLS, "CA of other members' certificates."),
-    refused("peer-client-cert-auth", "false", Bool(nowhere), TLS, "Demand certificates of other members."),
-    refused("peer-client-cert-file", "", Text(nowhere), TLS, "Certificate for connections to other members."),
-    refused("peer-client-key-file", "", Text(nowhere), TLS, "Key of peer-client-cert-file."),
-    refused("peer-crl-file", "", Text(nowhere), TLS, "Revoked certificates of members."),
-    refused(
+    flag("auto-tls", "false", Bool(|d, v| d.tls.client.auto = v), "Make a certificate for clients."),
+    flag("peer-cert-file", "", Text(|d, v| d.tls.peer.cert = v), "Certificate for other members."),
+    flag("peer-key-file", "", Text(|d, v| d.tls.peer.key = v), "Key of the certificate for other members."),
+    flag(
+        "peer-trusted-ca-file",
+        "",
+        Text(|d, v| d.tls.peer.trusted_ca = v),
+        "CA of other members' certificates.",
+    ),
+    flag(
+        "peer-client-cert-auth",
+        "false",
+        Bool(|d, v| d.tls.peer.client_cert_auth = v),
+        "Demand certificates of other members.",
+    ),
+    flag(
+        "peer-client-cert-file",
+        "",
+        Text(|d, v| d.tls.peer.client_cert = v),
+        "Certificate for connections to other members.",
+    ),
+    flag("peer-client-key-file", "", Text(|d, v| d.tls.peer.client_key = v), "Key of peer-client-cert-file."),
+    flag("peer-crl-file", "", Text(|d, v| d.tls.peer.crl = v), "Revoked certificates of members."),
+    flag(
         "peer-cert-allowed-cn",
         "",
-        Text(nowhere),
-        TLS,
+        Text(|d, v| d.tls.peer.allowed_names = list(&v)),
         "Common names that members' certificates may have.",
     ),
-    refused(
+    flag(
         "peer-cert-allowed-hostname",
         "",
-        Text(nowhere),
-        TLS,
+        Text(|d, v| d.tls.peer.allowed_hosts = list(&v)),
         "Host names that members' certificates may have.",
     ),
-    refused("peer-auto-tls", "false", Bool(nowhere), TLS, "Make a certificate for other members."),
-    tuning(
+    flag("peer-auto-tls", "false", Bool(|d, v| d.tls.peer.auto = v), "Make a certificate for other members."),
+    flag(
         "peer-skip-client-san-verification",
         "false",
-        Bool(nowhere),
+        Bool(|d, v| d.tls.peer.skip_address_check = v),
         "Do not check addresses in members' certificates.",
     ),
-    tuning(
+    flag(
         "self-signed-cert-validity",
         "1",
-        Uint(nowhere),
+        Uint(|d, v| d.tls.self_signed_years = v),
         "Years for which certificates made by the server are valid.",
     ),
-    tuning("cipher-suites", "", Text(nowhere), "TLS cipher suites."),
-    tuning("tls-min-version", "TLS1.2", Text(nowhere), "Oldest TLS version."),
-    tuning("tls-max-version", "", Text(nowhere), "Newest TLS version."),
-    refused(
+    flag(
+        "cipher-suites",
+        "",
+        Text(|d, v| d.cipher_suites = v),
+        "Suites for TLS 1.2, by their IANA names; all if empty.",
+    ),
+    flag(
+        "tls-min-version",
+        "TLS1.2",
+        Text(|d, v| d.tls_min_version = v),
+        "Oldest TLS version, TLS1.2 or TLS1.3.",
+    ),
+    flag("tls-max-version", "", Text(|d, v| d.tls_max_version = v), "Newest TLS version, TLS1.2 or TLS1.3."),
+    flag(
         "cors",
         "*",
-        Text(nowhere),
-        "every origin would be served",
-        "Origins that browsers may come from.",
+        Origins(|d, v| d.cors = v),
+        "Comma-separated origins, as URLs with ports, that browsers may come from; * is all.",
     ),
-    refused(
+    flag(
         "host-whitelist",
         "*",
-        Text(nowhere),
-        "every host name would be served",
-        "Host names that requests may use.",
+        Text(|d, v| d.host_whitelist = v),
+        "Comma-separated host names that HTTP requests without TLS may use; * is all.",
     ),
     flag(
         "auth-token",

@@ -26,7 +26,7 @@ pub(super) const MONITORING: &[Flag] = &[
     ),
     tuning("enable-log-rotation", "false", Bool(nowhere), "Begin new log files."),
     tuning("log-rotation-config-json", ROTATION, Text(nowhere), "When to begin a new log file."),
-    tuning(
+    flag(
         "listen-metrics-urls",
         "",
         Urls(|d, v| d.listen_metrics_urls = v),

@@ -27,8 +27,8 @@ fn without_flags_it_is_a_member_on_loopback() {
     assert_eq!(config.check_bootstrap(), Ok(()));
     assert_eq!((config.name.as_str(), config.data_dir.to_str()), ("default", Some("default.kvist")));
     assert_eq!(config.wal_dir().to_str(), Some("default.kvist/member/wal"));
-    assert_eq!(config.listen.client[0].socket_addr().to_string(), "127.0.0.1:2379");
-    assert_eq!(config.listen.peer[0].socket_addr().to_string(), "127.0.0.1:2380");
+    assert_eq!(config.listen.client[0].place(), &Place::Tcp(([127, 0, 0, 1], 2379).into()));
+    assert_eq!(config.listen.peer[0].place(), &Place::Tcp(([127, 0, 0, 1], 2380).into()));
     assert_eq!(config.listen.streams_max, u32::MAX);
     assert_eq!(config.listen.keepalive.interval, Some(Duration::from_secs(7200)));
     assert_eq!(config.cluster.member_id(), 0x8e9e_05c5_2164_694d);
@@ -153,22 +153,72 @@ fn what_does_not_fit_is_refused_with_the_words_of_etcd() {
 #[test]
 fn what_would_be_dangerous_to_ignore_is_refused() {
     for words in [
-        ["--cert-file=x"].as_slice(),
-        &["--client-cert-auth"],
-        &["--peer-auto-tls=true"],
-        &["--auth-token=jwt,pub-key=x"],
-        &["--discovery-srv=example.com"],
+        ["--discovery-srv=example.com"].as_slice(),
         &["--force-new-cluster"],
         &["--config-file=/etc/etcd.yml"],
         &["--cors=https://a.example"],
         &["--initial-cluster-state=existing"],
         &["--initial-cluster=default=http://localhost:2380,b=http://localhost:2382"],
-        &["--listen-peer-urls=https://127.0.0.1:1"],
     ] {
         let text = error(words);
         assert!(text.contains("this build does not support"), "{words:?}: {text}");
     }
-    config(&["--client-cert-auth=false", "--auth-token=simple", "--cors=", "--cert-file="]);
+    config(&["--auth-token=simple", "--cors="]);
+}
+
+#[test]
+fn listeners_have_the_certificates_that_they_need() {
+    let urls = "--listen-client-urls=https://127.0.0.1:1";
+    let advertised = "--advertise-client-urls=https://127.0.0.1:1";
+    let secure = [urls, advertised];
+    let with = |more: &[&'static str]| [&secure[..], more].concat();
+    for (words, message) in [
+        (
+            with(&[]),
+            "TLS key/cert (--cert-file, --key-file) must be provided for client url https://127.0.0.1:1 with",
+        ),
+        (with(&["--cert-file=c"]), "KeyFile and CertFile must both be present[key: , cert: c]"),
+        (with(&["--auto-tls", "--self-signed-cert-validity=0"]), "selfSignedCertValidity is invalid"),
+        (
+            with(&["--auto-tls", "--cipher-suites=TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384"]),
+            "http2: TLSConfig.CipherSuites is missing an HTTP/2-required AES_128_GCM_SHA256 cipher",
+        ),
+        (
+            with(&["--auto-tls", "--listen-client-http-urls=http://127.0.0.1:1"]),
+            "cannot bind both --listen-client-urls and --listen-client-http-urls on the same url http://127.0.0.1:1",
+        ),
+        (
+            with(&["--cert-file=c", "--key-file=k", "--client-key-file=x"]),
+            "ClientKeyFile and ClientCertFile must both be present or both absent: key: x, cert: ]",
+        ),
+        (
+            vec!["--listen-peer-urls=https://127.0.0.1:1"],
+            "cannot listen on TLS for 127.0.0.1:1: KeyFile and CertFile are not presented",
+        ),
+        (
+            vec![
+                "--listen-peer-urls=https://127.0.0.1:1",
+                "--peer-auto-tls",
+                "--peer-cert-allowed-cn=a,b",
+                "--peer-cert-allowed-hostname=c",
+            ],
+            r#"AllowedCNs and AllowedHostnames are mutually exclusive (cns=["a" "b"], hostnames=["c"])"#,
+        ),
+        (
+            vec!["--listen-metrics-urls=https://127.0.0.1:1"],
+            "client TLS key/cert (--cert-file, --key-file) must be provided for metrics secure url",
+        ),
+        (vec!["--tls-min-version=TLS1.1"], "unexpected TLS version \"TLS1.1\""),
+    ] {
+        let text = error(&words);
+        assert!(text.contains(message), "{words:?}: {text}");
+    }
+    let tls = config(&with(&["--auto-tls", "--client-cert-allowed-hostname=a,b"])).listen.tls;
+    assert!(tls.client.auto && tls.client.allowed_hosts == ["a", "b"]);
+    let (notes, config) = verify(&["--cert-file=c", "--client-cert-auth"]);
+    assert!(config.is_ok());
+    let plain = |note: &&Note| matches!(note, Note::PlainDespite { peer: false, .. });
+    assert_eq!(notes.iter().filter(plain).count(), 2);
 }
 
 #[test]

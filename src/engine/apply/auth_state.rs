@@ -5,6 +5,7 @@ use crate::auth::store::{Change, TokenChange};
 use crate::auth::{Caller, table};
 use crate::engine::command::{Applied, Command, Outcome, Refusal};
 use crate::engine::permit;
+use crate::metrics::METRICS;
 use crate::mvcc::{self, flush::SideRow};
 
 impl Applier {
@@ -53,6 +54,7 @@ impl Applier {
         for (table, key, value) in table::difference(&before, &after) {
             self.changed.insert((table as u8, key.clone()), SideRow { table, key, value });
         }
+        METRICS.server.auth_revision.set(after.revision() as i64);
         self.done()
     }
 }

@@ -1,10 +1,11 @@
 //! The same entries give the same answers, whatever the member does on the side.
 //!
 //! One applier only applies. The other flushes, removes compacted history, defragments, and is killed now and then: it
-//! starts from its last flush and is given the entries after that again. Outcomes, events, leases, alarms and hashes of
-//! both must be equal, those of repeated entries too.
+//! starts from its last flush and is given the entries after that again. Outcomes, events, leases, alarms, users and
+//! hashes of both must be equal, those of repeated entries too.
 
 use super::{Applier, Effects, LogPosition};
+use crate::auth::{Caller, Change, Permission, PermissionKind};
 use crate::engine::command::{
     AlarmKind, Applied, Command, Compare, DeleteRange, Op, Operand, Put, Range, Relation, RevisionBounds,
     Sort, Txn,
@@ -20,7 +21,7 @@ use std::sync::Arc;
 
 #[derive(Clone, Debug)]
 enum Step {
-    Apply(Command),
+    Apply(Origin, Command),
     Flush,
     Remove,
     Defragment,
@@ -119,6 +120,7 @@ fn command() -> impl Strategy<Value = Command> {
             .prop_map(|(ids, expired)| Command::LeaseRevoke { ids, expired }),
         2 => prop::collection::vec((1i64..5, 0i64..90), 1..3).prop_map(Command::LeaseCheckpoint),
         3 => (0i64..60).prop_map(|revision| Command::Compact { revision }),
+        8 => change().prop_map(Command::Auth),
         1 => alarm.prop_map(|(activate, member, alarm)| Command::Alarm { activate, member, alarm }),
         // Alarms are cleared more often than raised, lest nothing else happens.
         1 => (1..3u64).prop_map(|member| Command::Alarm { activate: false, member, alarm: AlarmKind::Corrupt }),
@@ -126,9 +128,46 @@ fn command() -> impl Strategy<Value = Command> {
     ]
 }
 
+/// Changes of users, among them some that turn auth on and off.
+fn change() -> impl Strategy<Value = Change> {
+    let user = || prop::sample::select(vec!["root", "ann"]).prop_map(str::to_owned);
+    let role = || prop::sample::select(vec!["root", "r"]).prop_map(str::to_owned);
+    let kind =
+        prop::sample::select(vec![PermissionKind::Read, PermissionKind::Write, PermissionKind::ReadWrite]);
+    let permission =
+        (kind, key(), key()).prop_map(|(kind, key, range_end)| Permission { kind, key, range_end });
+    prop_oneof![
+        2 => Just(Change::Enable),
+        2 => Just(Change::Disable),
+        1 => (user(), 0u64..9).prop_map(|(user, revision)| {
+            Change::Authenticate { user, revision, token_prefix: "p".into() }
+        }),
+        2 => (user(), any::<bool>()).prop_map(|(name, no_password)| {
+            Change::UserAdd { name, password: vec![1], no_password }
+        }),
+        1 => user().prop_map(|name| Change::UserDelete { name }),
+        1 => user().prop_map(|name| Change::UserChangePassword { name, password: vec![2] }),
+        4 => (user(), role()).prop_map(|(name, role)| Change::UserGrantRole { name, role }),
+        1 => (user(), role()).prop_map(|(name, role)| Change::UserRevokeRole { name, role }),
+        2 => role().prop_map(|name| Change::RoleAdd { name }),
+        1 => role().prop_map(|name| Change::RoleDelete { name }),
+        4 => (role(), permission).prop_map(|(name, permission)| Change::RoleGrantPermission { name, permission }),
+        1 => (role(), key(), key()).prop_map(|(name, key, range_end)| {
+            Change::RoleRevokePermission { name, key, range_end }
+        }),
+    ]
+}
+
+fn origin() -> impl Strategy<Value = Origin> {
+    let caller = (prop::sample::select(vec!["root", "ann"]), 0u64..12).prop_map(|(user, revision)| {
+        Origin::Client(Some(Caller { user: user.into(), revision, is_pinned: true }))
+    });
+    prop_oneof![3 => Just(Origin::Server), 1 => Just(Origin::Client(None)), 2 => caller]
+}
+
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
-        20 => command().prop_map(Step::Apply),
+        20 => (origin(), command()).prop_map(|(origin, command)| Step::Apply(origin, command)),
         4 => Just(Step::Flush),
         3 => Just(Step::Remove),
         1 => Just(Step::Defragment),
@@ -179,7 +218,10 @@ impl Member {
         let applier = self.applier();
         let keys: Vec<_> = (1..5).map(|id| applier.store.keys_of_lease(id).unwrap()).collect();
         let hash = applier.store.hash(0).unwrap();
-        format!("{:?} {:?} {keys:?} {hash:?}", applier.leases(), applier.alarms())
+        let auth = applier.auth().load();
+        let (users, roles): (Vec<_>, Vec<_>) = (auth.users().collect(), auth.roles().collect());
+        let auth = (auth.is_enabled(), auth.revision(), users, roles);
+        format!("{:?} {:?} {keys:?} {hash:?} {auth:?}", applier.leases(), applier.alarms())
     }
 }
 
@@ -191,7 +233,7 @@ fn load(dir: &std::path::Path) -> Applier {
 /// Two differences are allowed: a long value may be in its blob already, and a tombstone that went with a compaction
 /// is no image before the put that follows.
 fn describe(store: &Store, effects: &Effects) -> String {
-    let mut text = format!("{:?}", effects.leases);
+    let mut text = format!("{:?} {:?}", effects.leases, effects.tokens);
     for event in effects.batches.iter().flat_map(|batch| &batch.events) {
         let mut previous = event.previous.clone();
         if !previous.is_empty() {
@@ -213,8 +255,8 @@ fn run(steps: Vec<Step>) {
     let mut log: Vec<Logged> = Vec::new();
     for step in steps {
         match step {
-            Step::Apply(command) => {
-                let entry = Entry::decode(Entry::new(Origin::Server, command, 1).bytes().clone()).unwrap();
+            Step::Apply(origin, command) => {
+                let entry = Entry::decode(Entry::new(origin, command, 1).bytes().clone()).unwrap();
                 let index = log.len() as u64 + 1;
                 let expected = still.apply(index, &entry);
                 assert_eq!(busy.apply(index, &entry), expected);

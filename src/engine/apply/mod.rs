@@ -20,6 +20,7 @@ use super::command::{AlarmKind, Applied, Command, Kv, Member, Outcome, Refusal};
 use super::entry::{Entry, Origin};
 use crate::auth;
 use crate::lease::table::{self, Leases};
+use crate::metrics::METRICS;
 use crate::mvcc::flush::{Frozen, SideRow};
 use crate::mvcc::{self, EventBatch, Snapshot, Store};
 use crate::storage::codec::{self, Image, Value};
@@ -98,6 +99,7 @@ impl Applier {
                 effects: Effects::default(),
             })
         })?;
+        METRICS.server.auth_revision.set(loaded.auth.load().revision() as i64);
         Ok(loaded)
     }
 
@@ -132,6 +134,12 @@ impl Applier {
     /// What members have published of themselves.
     pub fn members(&self) -> &BTreeMap<MemberId, Member> {
         &self.members
+    }
+
+    /// The store that it writes to.
+    #[cfg(test)]
+    pub fn store(&self) -> &Arc<Store> {
+        &self.store
     }
 
     /// Users and roles, for those who read them.

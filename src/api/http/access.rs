@@ -1,0 +1,143 @@
+//! What comes before every path on the client port: old paths, host names (H-14), origins of browsers (H-13).
+
+use super::{Options, reply};
+use axum::response::Response;
+use http::header::{
+    ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN, HOST, ORIGIN,
+};
+use http::uri::PathAndQuery;
+use http::{HeaderMap, HeaderValue, Request, StatusCode, Uri};
+use std::collections::HashSet;
+
+const ANY: &str = "*";
+/// Where etcd 3.3 had the gateway.
+const OLD_PREFIX: &str = "/v3beta/";
+
+/// Who may come; an empty set or `*` is everyone.
+pub struct Access {
+    origins: HashSet<String>,
+    hosts: HashSet<String>,
+}
+
+impl Access {
+    /// The rules that were configured.
+    pub fn new(options: &Options) -> Access {
+        let set = |names: &[String]| names.iter().cloned().collect();
+        Access { origins: set(&options.origins), hosts: set(&options.hosts) }
+    }
+
+    /// Lets a request in, its path brought up to date; returns what every answer's header says.
+    pub fn admit<B>(&self, request: &mut Request<B>, secure: bool) -> Result<HeaderMap, Response> {
+        if let Some(uri) = renewed(request.uri()) {
+            *request.uri_mut() = uri;
+        }
+        if !secure {
+            let host = host(request);
+            if !allows(&self.hosts, host) {
+                tracing::warn!(host, "rejecting HTTP request to prevent DNS rebinding attacks");
+                return Err(reply::text(StatusCode::MISDIRECTED_REQUEST, misdirected(host)));
+            }
+        }
+        Ok(self.cors(request.headers().get(ORIGIN)))
+    }
+
+    fn cors(&self, origin: Option<&HeaderValue>) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        let origin = if allows(&self.origins, ANY) {
+            HeaderValue::from_static(ANY)
+        } else {
+            match origin {
+                Some(origin) if origin.to_str().is_ok_and(|origin| self.origins.contains(origin)) => {
+                    origin.clone()
+                }
+                _ => return headers,
+            }
+        };
+        headers.insert(
+            ACCESS_CONTROL_ALLOW_METHODS,
+            HeaderValue::from_static("POST, GET, OPTIONS, PUT, DELETE"),
+        );
+        headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin);
+        let fields = HeaderValue::from_static("accept, content-type, authorization");
+        headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, fields);
+        headers
+    }
+}
+
+fn allows(names: &HashSet<String>, name: &str) -> bool {
+    names.is_empty() || names.contains(ANY) || names.contains(name)
+}
+
+/// The path as it is called today, if it is an old one.
+fn renewed(uri: &Uri) -> Option<Uri> {
+    let rest = uri.path_and_query()?.as_str().strip_prefix(OLD_PREFIX)?;
+    PathAndQuery::try_from(format!("/v3/{rest}")).ok().map(Uri::from)
+}
+
+/// The host that the request names, without its port.
+fn host<B>(request: &Request<B>) -> &str {
+    let named = request.headers().get(HOST).and_then(|host| host.to_str().ok());
+    let host =
+        named.or_else(|| request.uri().authority().map(http::uri::Authority::as_str)).unwrap_or_default();
+    if let Some((address, _)) = host.strip_prefix('[').and_then(|rest| rest.split_once("]:")) {
+        return address;
+    }
+    match host.rsplit_once(':') {
+        Some((name, _)) if !name.contains(':') => name,
+        _ => host,
+    }
+}
+
+/// What a user reads who comes under another name.
+fn misdirected(host: &str) -> String {
+    format!(
+        "\netcd received your request, but the Host header was unrecognized.\n\n\
+         To fix this, choose one of the following options:\n\
+         - Enable TLS, then any HTTPS request will be allowed.\n\
+         - Add the hostname you want to use to the whitelist in settings.\n  \
+           - e.g. etcd --host-whitelist {host:?}\n\n\
+         This requirement has been added to help prevent \"DNS Rebinding\" attacks (CVE-2018-5702).\n\n"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(uri: &str, host: &str) -> Request<()> {
+        Request::builder().uri(uri).header(HOST, host).body(()).unwrap()
+    }
+
+    #[test]
+    fn h_14_the_host_is_named_without_its_port() {
+        for (given, expected) in [
+            ("a.example:2379", "a.example"),
+            ("a.example", "a.example"),
+            ("[::1]:2379", "::1"),
+            ("[::1]", "[::1]"),
+            ("a::", "a::"),
+        ] {
+            assert_eq!(host(&request("/", given)), expected);
+        }
+    }
+
+    #[test]
+    fn h_1_old_paths_are_renewed() {
+        assert_eq!(renewed(&"/v3beta/kv/put?a=b".parse().unwrap()).unwrap(), "/v3/kv/put?a=b");
+        assert_eq!(renewed(&"/v3alpha/kv/put".parse().unwrap()), None);
+        assert_eq!(renewed(&"/v3beta".parse().unwrap()), None);
+    }
+
+    #[test]
+    fn h_13_h_14_names_that_are_not_listed_are_left_out() {
+        let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+        let options = Options { gateway: true, origins: names(&["http://a"]), hosts: names(&["localhost"]) };
+        let access = Access::new(&options);
+        let mut known = request("/", "localhost:1");
+        known.headers_mut().insert(ORIGIN, HeaderValue::from_static("http://a"));
+        assert_eq!(access.admit(&mut known, false).unwrap()[ACCESS_CONTROL_ALLOW_ORIGIN], "http://a");
+        assert!(access.admit(&mut request("/", "localhost"), false).unwrap().is_empty());
+        assert_eq!(access.admit(&mut request("/", "other"), false).unwrap_err().status(), 421);
+        assert!(access.admit(&mut request("/", "other"), true).is_ok());
+    }
+}

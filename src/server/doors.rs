@@ -1,0 +1,69 @@
+//! What is served where: the protocols over one engine, put together for each kind of listener. Called by `server`.
+
+use crate::api::connection::{self, Serves};
+use crate::api::door::Door;
+use crate::api::etcd::{self, Etcd};
+use crate::api::grpc::Front;
+use crate::api::http::{self, Http};
+use crate::config::Config;
+use crate::engine::Engine;
+use crate::shutdown::Shutdown;
+use std::time::Duration;
+
+/// Bytes that a gRPC message may have beyond those of a request (G-5).
+const MESSAGE_OVERHEAD: usize = 512 << 10;
+/// Answer time of a ping when none is configured.
+const PING_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// Everything that is served.
+pub struct Doors {
+    grpc: Front,
+    clients: Http,
+    metrics: Http,
+    peers: Http,
+}
+
+impl Doors {
+    /// The protocols over an engine. Long streams end when `shutdown` is requested.
+    pub fn new(config: &Config, engine: &Engine, shutdown: &Shutdown) -> Doors {
+        let options = etcd::Options {
+            txn_ops_max: config.limits.txn_ops_max as usize,
+            request_bytes_max: config.limits.request_bytes_max as usize,
+            progress_interval: config.watch_progress_interval,
+        };
+        let etcd = Etcd::new(engine.clone(), &options, shutdown.clone());
+        let grpc = Front::new(etcd, options.request_bytes_max + MESSAGE_OVERHEAD);
+        let options = http::Options {
+            gateway: config.listen.json_gateway,
+            origins: config.listen.origins.clone(),
+            hosts: config.listen.hosts.clone(),
+        };
+        Doors {
+            clients: Http::for_clients(engine, &grpc, &options),
+            metrics: Http::for_metrics(engine),
+            peers: Http::for_peers(engine),
+            grpc,
+        }
+    }
+
+    /// What stands behind a listener.
+    pub fn behind(&self, serves: Serves) -> Door {
+        match serves {
+            Serves::All => Door::new(Some(self.grpc.clone()), Some(self.clients.clone())),
+            Serves::GrpcOnly => Door::new(Some(self.grpc.clone()), None),
+            Serves::HttpOnly => Door::new(None, Some(self.clients.clone())),
+            Serves::Metrics => Door::new(None, Some(self.metrics.clone())),
+            Serves::Peer => Door::new(None, Some(self.peers.clone())),
+        }
+    }
+}
+
+/// Settings of connections.
+pub fn connection_options(config: &Config) -> connection::Options {
+    connection::Options {
+        streams_max: config.listen.streams_max,
+        ping_interval: config.listen.keepalive.interval,
+        ping_timeout: config.listen.keepalive.timeout.unwrap_or(PING_TIMEOUT),
+        min_ping_time: config.listen.keepalive.min_time,
+    }
+}

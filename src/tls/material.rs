@@ -1,0 +1,91 @@
+//! Certificates, keys, roots and revocations as they lie in files. Every error names its file.
+
+use super::Error;
+use crate::config::TlsFiles;
+use rustls::crypto::aws_lc_rs::sign::any_supported_type;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
+use rustls::sign::CertifiedKey;
+use rustls::{InconsistentKeys, RootCertStore};
+use std::collections::HashSet;
+use x509_parser::prelude::{CertificateRevocationList, FromDer};
+
+/// Where systems keep the roots that they trust.
+const SYSTEM_ROOTS: [&str; 6] = [
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/ssl/ca-bundle.pem",
+    "/etc/pki/tls/cacert.pem",
+    "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
+    "/etc/ssl/cert.pem",
+];
+
+fn read(path: &str) -> Result<Vec<u8>, Error> {
+    std::fs::read(path).map_err(|error| match error.kind() {
+        std::io::ErrorKind::NotFound => Error::new(format!("open {path}: no such file or directory")),
+        _ => Error::new(format!("open {path}: {error}")),
+    })
+}
+
+fn certificates(path: &str) -> Result<Vec<CertificateDer<'static>>, Error> {
+    let bytes = read(path)?;
+    let found = CertificateDer::pem_slice_iter(&bytes).collect::<Result<Vec<_>, _>>();
+    let found = found.map_err(|error| Error::new(format!("{path}: {error}")))?;
+    if found.is_empty() {
+        return Err(Error::new(format!("tls: failed to find any PEM data in certificate input {path}")));
+    }
+    Ok(found)
+}
+
+/// A certificate with its chain, and the key that belongs to it.
+pub(super) fn certified_key(cert: &str, key: &str) -> Result<CertifiedKey, Error> {
+    let chain = certificates(cert)?;
+    let bytes = read(key)?;
+    let private = PrivateKeyDer::from_pem_slice(&bytes)
+        .map_err(|_| Error::new(format!("tls: failed to find any PEM data in key input {key}")))?;
+    let private = any_supported_type(&private)
+        .map_err(|error| Error::new(format!("tls: failed to parse private key {key}: {error}")))?;
+    let certified = CertifiedKey::new(chain, private);
+    match certified.keys_match() {
+        Err(rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch)) => {
+            Err(Error::new(format!("tls: private key does not match public key ({cert}, {key})")))
+        }
+        // Clients judge what else may be wrong with the certificate.
+        _ => Ok(certified),
+    }
+}
+
+/// The roots of clients' certificates, if clients must show one: those of the file, or without a file the system's.
+pub(super) fn roots(files: &TlsFiles) -> Result<Option<RootCertStore>, Error> {
+    let path = if !files.trusted_ca.is_empty() {
+        files.trusted_ca.as_str()
+    } else if files.client_cert_auth {
+        let there = SYSTEM_ROOTS.into_iter().find(|path| std::path::Path::new(path).exists());
+        there.ok_or_else(|| Error::new("clients must show certificates, and there are no roots to trust"))?
+    } else {
+        return Ok(None);
+    };
+    let mut roots = RootCertStore::empty();
+    for certificate in certificates(path)? {
+        roots.add(certificate).map_err(|error| Error::new(format!("{path}: {error}")))?;
+    }
+    Ok(Some(roots))
+}
+
+/// Certificates that nobody may use any more.
+pub(super) enum Revocations {
+    /// Their serial numbers, without leading zeros.
+    Serials(HashSet<Vec<u8>>),
+    /// The list could not be read yet.
+    Unreadable(Error),
+}
+
+/// Reads a list, DER or PEM. As at etcd, its signature and its date are not looked at: who may write the file decides.
+pub(super) fn revocations(path: &str) -> Result<Revocations, Error> {
+    let bytes = read(path)?;
+    let der = CertificateRevocationListDer::from_pem_slice(&bytes).map_or(bytes, |der| der.to_vec());
+    let (_, list) = CertificateRevocationList::from_der(&der)
+        .map_err(|error| Error::new(format!("{path}: x509: malformed crl: {error}")))?;
+    let serials = list.iter_revoked_certificates().map(|entry| entry.serial().to_bytes_be()).collect();
+    Ok(Revocations::Serials(serials))
+}
