@@ -56,6 +56,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "storage::codec",
             "storage::schema",
             "types",
+            "version",
         ],
     ),
     ("mvcc", &["metrics", "storage", "types"]),

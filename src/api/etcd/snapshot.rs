@@ -4,8 +4,9 @@
 //! takes disk space until the stream ends; so few are made at a time, and a client that takes nothing is sent away.
 
 use super::{Etcd, error};
-use crate::engine::export::{Export, STORAGE_VERSION};
+use crate::engine::export::Export;
 use crate::pb::etcdserverpb::SnapshotResponse;
+use crate::version::STORAGE_VERSION;
 use sha2::{Digest, Sha256};
 use std::fs::File;
 use std::io;

@@ -21,8 +21,6 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// Version of the layout that the file has; etcd calls it the storage version.
-pub const STORAGE_VERSION: &str = "3.7.0";
 /// Compactions that may come between a flush and the begin of reading before the call gives up.
 const ATTEMPTS_MAX: usize = 10;
 

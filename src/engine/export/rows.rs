@@ -1,6 +1,6 @@
 //! The small buckets of an etcd database, from the rows of the last flush: all but `key`.
 
-use super::{STORAGE_VERSION, scratch};
+use super::scratch;
 use crate::bbolt::Writer;
 use crate::engine::apply::admin::{read_alarms, read_applied, read_members};
 use crate::engine::command::Member;
@@ -8,6 +8,7 @@ use crate::lease::table;
 use crate::mvcc;
 use crate::storage::ReadTxn;
 use crate::storage::codec::put_varint;
+use crate::version::{CLUSTER_VERSION, STORAGE_VERSION};
 use serde_json::json;
 use std::collections::BTreeMap;
 
@@ -22,7 +23,7 @@ pub fn write(txn: &ReadTxn, compacted: i64, writer: &mut Writer) -> mvcc::Result
         ("auth", Rows::from([(b"authRevision".to_vec(), 1u64.to_be_bytes().to_vec())])),
         ("authRoles", Rows::new()),
         ("authUsers", Rows::new()),
-        ("cluster", Rows::from([(b"clusterVersion".to_vec(), STORAGE_VERSION.into())])),
+        ("cluster", Rows::from([(b"clusterVersion".to_vec(), CLUSTER_VERSION.into())])),
         ("members", members.values().map(member).collect()),
         ("members_removed", Rows::new()),
         ("meta", meta(txn, compacted, members.values())?),
