@@ -330,6 +330,7 @@ impl fmt::Display for Note {
             Note::EnvironmentSpecial(name) => {
                 write!(f, "{name} is ignored: only the command line may set it")
             }
+            Note::PlainDespite { what, url, .. } => write!(f, "{url} is without TLS while {what}"),
             Note::WithoutEffect(flag) => write!(f, "{flag} is accepted without effect"),
             Note::Unwise { flag, why } => write!(f, "{flag}: {why}"),
         }

@@ -23,7 +23,7 @@ pub fn seed(dir: &Path, id: MemberId, peer: Peer, position: LogPosition, term: u
     let mut batch = Batch::new();
     batch.vote(&codec::encode_vote(&Vote::new(term.max(position.term), id)));
     batch.purge(wal::LogId { term: position.term, index: position.index });
-    let (sender, done) = std::sync::mpsc::channel();
+    let (sender, done) = std::sync::mpsc::sync_channel(1);
     wal.append(batch, Durability::Sync, Box::new(move |result| drop(sender.send(result))));
     done.recv().unwrap_or_else(|_| Err(io::Error::other("the raft log has stopped")))?;
     let log_id = codec::log_id(position.term, position.index);

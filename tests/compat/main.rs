@@ -3,8 +3,6 @@
 #[path = "../support/mod.rs"]
 mod support;
 
-mod backup_in;
-mod backup_out;
 mod auth;
 mod auth_certificate;
 mod auth_client;
@@ -12,6 +10,8 @@ mod auth_etcdctl;
 mod auth_load;
 mod auth_permission;
 mod auth_token;
+mod backup_in;
+mod backup_out;
 mod client;
 mod cluster;
 mod compact;
