@@ -57,7 +57,9 @@ pub fn migrate(options: &Options, progress: Progress<'_>) -> Result<Report> {
     let members = backend.members()?.into_iter().map(|member| (member.id, member)).collect();
     // Before the work, as far as the database knows; the log may have the last word.
     alone(&members, &survey)?;
-    let position = LogPosition { term: backend.term()?, index: after };
+    // Before etcd 3.5, the database does not say of which term its last entry is; the member's is no lower.
+    let term = Some(backend.term()?).filter(|term| *term > 0).unwrap_or(survey.state.term());
+    let position = LogPosition { term, index: after };
     let mut builder = Builder::load(&target, &backend, position, None, progress)?;
     let members = replay::replay(&wal, &survey, &mut builder, members, progress)?;
     let member = alone(&members, &survey)?;
