@@ -32,8 +32,11 @@ pub enum Error {
         /// ` (pid N)`, if the process left its number.
         holder: String,
     },
-    /// It belongs to etcd, whose files we do not read, and must not mix with ours.
-    #[error("data directory {path} holds the data of an etcd server; give kvist a directory of its own", path = .path.display())]
+    /// It belongs to etcd, whose files must not mix with ours.
+    #[error(
+        "data directory {path} holds the data of an etcd server; give kvist a directory of its own, or make one of it: \
+         kvist migrate --data-dir {path} --to NEW", path = .path.display()
+    )]
     Foreign {
         /// The directory.
         path: PathBuf,

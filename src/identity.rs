@@ -1,5 +1,5 @@
 //! Who this member is: cluster and member id, fixed at the first start and kept in `member/identity.json`, so that later
-//! starts ignore the `initial-*` flags (contract P-6). Called by `server`.
+//! starts ignore the `initial-*` flags (contract P-6). Called by `server` and `import`.
 
 use crate::engine::Identity;
 use serde::{Deserialize, Serialize};
@@ -47,7 +47,8 @@ fn parse(bytes: &[u8]) -> Option<Identity> {
     Some(Identity { cluster: number(&form.cluster_id)?, member: number(&form.member_id)? })
 }
 
-fn store(dir: &Path, identity: Identity) -> io::Result<()> {
+/// Stores the identity in `dir`, durably.
+pub fn store(dir: &Path, identity: Identity) -> io::Result<()> {
     fs::create_dir_all(dir)?;
     let form =
         Form { cluster_id: format!("{:x}", identity.cluster), member_id: format!("{:x}", identity.member) };

@@ -6,6 +6,9 @@
 //! [`run`]. `--help` lists what the enum holds. Called by `main`.
 
 mod config;
+mod migrate;
+mod progress;
+mod snapshot;
 
 use clap::{CommandFactory, Parser};
 use std::ffi::{OsStr, OsString};
@@ -25,6 +28,10 @@ struct Cli {
 enum Subcommand {
     /// Look at a configuration without starting a server
     Config(config::Arguments),
+    /// Save, look at and restore snapshots
+    Snapshot(snapshot::Arguments),
+    /// Make a data directory of the one that a stopped etcd left
+    Migrate(migrate::Arguments),
 }
 
 /// Whether `word`, the first behind the program's name, hands the rest over to [`run`].
@@ -38,6 +45,8 @@ pub fn run(words: impl IntoIterator<Item = OsString>) -> ExitCode {
     match Cli::try_parse_from(words) {
         Ok(Cli { subcommand }) => match subcommand {
             Subcommand::Config(arguments) => arguments.run(),
+            Subcommand::Snapshot(arguments) => arguments.run(),
+            Subcommand::Migrate(arguments) => arguments.run(),
         },
         Err(error) => {
             // Nobody may be reading any more.

@@ -138,7 +138,12 @@ fn write_log(txn: &mut WriteTxn<'_>, memtable: &Memtable) -> Result<()> {
     Ok(())
 }
 
-fn write_blob(txn: &mut WriteTxn<'_>, revision: Revision, part: BlobPart, bytes: &[u8]) -> Result<()> {
+pub(super) fn write_blob(
+    txn: &mut WriteTxn<'_>,
+    revision: Revision,
+    part: BlobPart,
+    bytes: &[u8],
+) -> Result<()> {
     for (chunk, piece) in (0..).zip(bytes.chunks(BLOB_CHUNK)) {
         txn.append(Table::Blob, &blob_key(revision, part, chunk), piece)?;
     }

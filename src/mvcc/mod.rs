@@ -21,6 +21,7 @@ pub mod defrag;
 pub mod flush;
 pub mod hash;
 pub mod history;
+pub mod load;
 pub mod memtable;
 #[cfg(test)]
 mod model_test;

@@ -9,10 +9,12 @@ mod codec;
 mod log_store;
 mod network;
 mod node;
+mod seed;
 mod state_machine;
 pub mod wal;
 
 pub use node::{Node, Options, Started};
+pub use seed::seed;
 
 use crate::engine::command::Applied;
 use crate::engine::entry::Entry;

@@ -42,7 +42,7 @@ async fn write(clients: &Clients, range: std::ops::Range<usize>, value: &str, le
 }
 
 /// Old keys, new keys, deleted ones, keys of several generations; long keys, large values; a compaction in the middle.
-async fn write_history(clients: &Clients) -> i64 {
+pub async fn write_history(clients: &Clients) -> i64 {
     let mut leases = vec![clients.grant(100_000).await];
     for ttl in [5_000, 7_000, 9_000_000] {
         leases.push(clients.grant(ttl).await);
@@ -69,7 +69,7 @@ async fn write_history(clients: &Clients) -> i64 {
 }
 
 /// Digest of every pair at a revision, and how many there are.
-async fn pairs(clients: &Clients, revision: i64) -> (usize, u32) {
+pub async fn pairs(clients: &Clients, revision: i64) -> (usize, u32) {
     let (mut digest, mut count, mut from) = (0, 0, vec![0]);
     loop {
         let request = pb::RangeRequest {
@@ -92,7 +92,7 @@ async fn pairs(clients: &Clients, revision: i64) -> (usize, u32) {
 }
 
 /// Everything that happened from a revision up to another.
-async fn events(clients: &Clients, from: i64, to: i64) -> Vec<Event> {
+pub async fn events(clients: &Clients, from: i64, to: i64) -> Vec<Event> {
     let mut stream = clients.watch_stream();
     let request = pb::WatchCreateRequest {
         key: vec![0],
@@ -113,18 +113,18 @@ async fn events(clients: &Clients, from: i64, to: i64) -> Vec<Event> {
     }
 }
 
-fn run(program: &Path, args: &[&str]) -> String {
+pub fn run(program: &Path, args: &[&str]) -> String {
     let output = Command::new(program).args(args).output().expect("run the tool");
     assert!(output.status.success(), "{} {args:?}: {output:?}", program.display());
     String::from_utf8_lossy(&output.stdout).trim_end().to_owned()
 }
 
-fn path(path: &Path) -> &str {
+pub fn path(path: &Path) -> &str {
     path.to_str().expect("a path of text")
 }
 
 /// Compares what both servers say of everything that a client can see.
-async fn assert_same(ours: &Clients, theirs: &Clients, compacted: i64) {
+pub async fn assert_same(ours: &Clients, theirs: &Clients, compacted: i64) {
     let current = ours.revision().await;
     assert_eq!(theirs.revision().await, current);
     for revision in [compacted, compacted + 1, (compacted + 50).min(current), current - 1, current, 0] {

@@ -11,6 +11,7 @@ mod auth_load;
 mod auth_permission;
 mod auth_token;
 mod auto_compact;
+mod backup_in;
 mod backup_out;
 mod client;
 mod cluster;
