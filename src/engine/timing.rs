@@ -253,7 +253,8 @@ mod tests {
 
     #[test]
     fn a_story_belongs_to_the_call_that_is_polled() {
-        let story = || Story::Write(Entry::new(Command::Compact { revision: 1 }, 0));
+        let story =
+            || Story::Write(Entry::new(crate::engine::Origin::Server, Command::Compact { revision: 1 }, 0));
         note(story);
         assert!(listen(|| ()).1.is_none());
         assert!(listen(|| note(story)).1.is_some());
