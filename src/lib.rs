@@ -1,9 +1,10 @@
 //! kvist: a server for the etcd v3 API over LMDB and openraft.
 
-// Logs are the server's voice; only `main` speaks on the terminal.
+// Logs are the server's voice; only `main` and `cli` speak on the terminal.
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
 pub mod api;
+pub mod cli;
 pub mod config;
 pub mod datadir;
 pub mod engine;

@@ -1,5 +1,8 @@
-//! What the operating system lets this process have. Only looked at: raising a limit is the service manager's
-//! business. Called by `server` at the start.
+//! What the operating system lets this process have. Raising a limit is the service manager's business. Called by
+//! `server` at the start.
+
+use nix::sys::mman::{MlockAllFlags, mlockall};
+use std::io;
 
 /// Descriptors that files, members and the rest of the process need; clients get what is left.
 const RESERVED_DESCRIPTORS: u64 = 150;
@@ -40,6 +43,17 @@ pub fn descriptors_max() -> Option<u64> {
 /// How many it has open.
 pub fn descriptors_used() -> Option<usize> {
     Some(std::fs::read_dir("/proc/self/fd").ok()?.count())
+}
+
+/// Keeps every page in memory once it was touched. Pages of the database that nobody reads are not loaded for it.
+pub fn lock_memory() -> io::Result<()> {
+    let on_fault = MlockAllFlags::from_bits_retain(libc::MCL_ONFAULT);
+    let flags = MlockAllFlags::MCL_CURRENT | MlockAllFlags::MCL_FUTURE | on_fault;
+    mlockall(flags).map_err(|error| {
+        io::Error::other(format!(
+            "cannot lock memory: {error}; raise the limit (ulimit -l, LimitMEMLOCK=infinity)"
+        ))
+    })
 }
 
 /// The soft limit in a file of the form of `/proc/PID/limits`.

@@ -1,13 +1,15 @@
-//! The process: command line, log, data directory, server, exit code. A stop that was asked for ends the process by the
-//! signal that asked, or with 0 as process 1; 1 is a start or run that failed (the log says why), 2 a command line that
-//! cannot be read (standard error says why).
+//! The process: a subcommand, which `cli` carries out, or a server: command line, log, data directory, server, exit
+//! code. A stop that was asked for ends the process by the signal that asked, or with 0 as process 1; 1 is a start or run
+//! that failed (the log says why), 2 a command line that cannot be read (standard error says why).
 
+use kvist::cli;
 use kvist::config::args::{self, Command, Settings, UsageError};
-use kvist::config::{self, Config, Log, help};
+use kvist::config::{self, Config, Log, arch, help};
 use kvist::datadir::DataDir;
 use kvist::logging::{self, FATAL};
 use kvist::server;
 use kvist::shutdown::Shutdown;
+use std::ffi::OsString;
 use std::io::Write;
 use std::process::ExitCode;
 
@@ -17,12 +19,16 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 fn main() -> ExitCode {
     // Huge pages would round every small arena up to megabytes of anonymous memory. An old kernel may refuse.
     let _ = nix::sys::prctl::set_thp_disable(true);
-    match args::parse(std::env::args_os().skip(1)) {
-        Ok(Command::Help) => print(&help::help()),
+    let words: Vec<OsString> = std::env::args_os().skip(1).collect();
+    if words.first().is_some_and(|word| cli::is_subcommand(word)) {
+        return cli::run(words);
+    }
+    match args::parse(words) {
+        Ok(Command::Help) => print(&help::help(&cli::summary())),
         Ok(Command::Version) => print(&help::version()),
         Ok(Command::Serve(settings)) => serve(*settings),
         Err(UsageError(message)) => {
-            let _ = write!(std::io::stderr(), "{message}\n{}", help::usage());
+            let _ = write!(std::io::stderr(), "{message}\n{}", help::usage(&cli::summary()));
             ExitCode::from(2)
         }
     }
@@ -48,13 +54,8 @@ fn serve(settings: Settings) -> ExitCode {
 }
 
 /// The checked configuration, with the log running; `None` after the reason was logged.
-fn configure(mut settings: Settings) -> Option<Config> {
-    let (mut notes, environment) = settings.add_environment(std::env::vars_os());
-    let config = environment.and_then(|()| {
-        let (more, config) = settings.verify();
-        notes.extend(more);
-        config
-    });
+fn configure(settings: Settings) -> Option<Config> {
+    let (notes, config) = settings.configure(std::env::vars_os());
     let log = config.as_ref().map_or_else(|_| Log::default(), |config| config.log.clone());
     if let Err(error) = logging::init(&log) {
         let _ = writeln!(std::io::stderr(), "cannot start the log: {error}");
@@ -80,6 +81,14 @@ fn configure(mut settings: Settings) -> Option<Config> {
 }
 
 fn run(config: Config) -> Result<(), Box<dyn std::error::Error>> {
+    let named = std::env::var(arch::VARIABLE).ok();
+    if !arch::may_run(arch::name(), named.as_deref()) {
+        let (name, variable) = (arch::name(), arch::VARIABLE);
+        return Err(format!(
+            "refusing to run on {name}, which is not supported, since {variable} is not {name}"
+        )
+        .into());
+    }
     let shutdown = Shutdown::on_signals()?;
     let data_dir = DataDir::open(&config)?;
     if !data_dir.has_data() {

@@ -49,6 +49,9 @@ pub enum Error {
     /// The process may have too few descriptors.
     #[error(transparent)]
     Limits(#[from] limits::TooFewDescriptors),
+    /// Memory was to be locked, and may not be.
+    #[error("{0}")]
+    MemoryLock(#[source] io::Error),
     /// The asynchronous runtime has no threads.
     #[error("cannot start the runtime: {0}")]
     Runtime(#[source] io::Error),
@@ -132,6 +135,9 @@ async fn serve(config: &Config, shutdown: &Shutdown, workers: &Workers) -> Resul
         "listen-client-urls" = %join(&config.listen.client),
         "starting an etcd server"
     );
+    if config.storage.memory_lock {
+        limits::lock_memory().map_err(Error::MemoryLock)?;
+    }
     let listeners = listen::bind(&config.listen, &config.data_dir, limits::clients_max()?)?;
     let traces =
         config.monitoring.tracing.as_ref().map(telemetry::start).transpose().map_err(Error::Tracing)?;
@@ -207,6 +213,9 @@ async fn start(config: &Config) -> Result<Running, Error> {
     let env = Env::open(&mvcc::defrag::current_dir(&member_dir)?, quota.unwrap_or(QUOTA_UNLIMITED))
         .map_err(mvcc::Error::from)?;
     let store = Arc::new(Store::open(env)?);
+    if let Some(threshold) = config.storage.defrag_threshold {
+        store.defragment_if_worth(&member_dir, quota.unwrap_or(QUOTA_UNLIMITED), threshold)?;
+    }
     let applier = Arc::new(Mutex::new(Applier::load(Arc::clone(&store))?));
     let election_timeout = config.raft.election_timeout;
     let ttl_min_secs = (1.5 * election_timeout.as_secs_f64()).ceil() as i64; // L-2

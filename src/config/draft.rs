@@ -3,7 +3,7 @@
 
 use super::url::EndpointUrl;
 use super::{
-    Compaction, FeatureGates, Keepalive, Limits, Raft, Slow, SocketOptions, Storage, Tls, monitoring,
+    Compaction, FeatureGates, Keepalive, Limits, Raft, Slow, SocketOptions, Storage, Tls, log, monitoring,
 };
 use std::time::Duration;
 
@@ -46,10 +46,12 @@ pub struct Draft {
     pub slow: Slow,
     pub monitoring: monitoring::Draft,
     pub gates: FeatureGates,
-    pub logger: String,
-    pub log_level: String,
-    pub log_format: String,
-    pub log_outputs: String,
+    pub log: log::Draft,
+    pub discovery_fallback: String,
+    pub compact_hash_check_time: Duration,
+    pub defrag_threshold_mib: u64,
+    pub max_learners: i64,
     pub shutdown_grace_period: Duration,
+    pub config_file: String,
     pub print_version: bool,
 }

@@ -1,6 +1,7 @@
 //! What the program prints about itself: version, usage, and the help that follows from the flag table.
 
 use super::flags::{FLAGS, Flag};
+use super::gates::{GATES, Stage};
 use crate::version::{ETCD_VERSION, KVIST_VERSION};
 use std::fmt::Write;
 
@@ -15,6 +16,7 @@ Usage:
 
   kvist -h | --help
     Show all flags.
+
 ";
 
 /// Answer to `--version`. Tools read the first line as etcd's.
@@ -26,20 +28,28 @@ pub fn version() -> String {
     )
 }
 
-/// What follows a message about a command line that cannot be read.
-pub fn usage() -> &'static str {
-    USAGE
+/// What follows a message about a command line that cannot be read. `subcommands` describes what else there is.
+pub fn usage(subcommands: &str) -> String {
+    format!("{USAGE}{subcommands}")
 }
 
 /// Answer to `--help`.
-pub fn help() -> String {
-    let mut text = USAGE.to_owned();
-    text.push_str("\nEvery flag can be set by a variable too: --data-dir is ETCD_DATA_DIR.\n");
+pub fn help(subcommands: &str) -> String {
+    let mut text = usage(subcommands);
+    text.push_str("Every flag can be set by a variable too: --data-dir is ETCD_DATA_DIR.\n");
     for group in FLAGS {
         let _ = write!(text, "\n{}:\n", group.title);
         for flag in group.flags {
             add_flag(&mut text, flag);
         }
+    }
+    text.push_str("\nFeature gates:\n");
+    for gate in &GATES {
+        let (stage, default) = match gate.stage {
+            Stage::Alpha => ("alpha", false),
+            Stage::Beta => ("beta", true),
+        };
+        let _ = writeln!(text, "  {}={default} ({stage})\n    {}.", gate.name, gate.meaning);
     }
     text
 }
@@ -49,7 +59,7 @@ fn add_flag(text: &mut String, flag: &Flag) {
     let note = match flag.effect {
         Effect::Applied | Effect::Ignored => "",
         Effect::Tuning => " (accepted without effect)",
-        Effect::Refused(_) => " (not supported yet)",
+        Effect::Refused(_) | Effect::RefusedAtBootstrap(_) => " (not supported yet)",
     };
     let _ = writeln!(text, "  --{} '{}'\n    {}{note}", flag.name, flag.default, flag.help);
 }
@@ -68,7 +78,7 @@ mod tests {
 
     #[test]
     fn every_flag_is_in_the_help() {
-        let help = help();
+        let help = help("");
         for flag in Flag::all() {
             assert!(help.contains(&format!("\n  --{} '", flag.name)), "{}", flag.name);
         }

@@ -17,7 +17,6 @@ pub fn start(config: &Config, engine: &Engine) -> Scraped {
     server.id.with_label_values(&[&id]).set(1);
     server.version.with_label_values(&[ETCD_VERSION]).set(1);
     own.build.with_label_values(&[KVIST_VERSION, ETCD_VERSION]).set(1);
-
     server.quota.set(config.storage.quota_bytes.map_or(-1, |bytes| bytes as i64));
     for (name, stage, is_open) in config.gates.states() {
         server.feature_enabled.with_label_values(&[name, stage]).set(i64::from(is_open));
@@ -41,6 +40,8 @@ fn consensus(engine: &Engine) {
     server.is_learner.set(i64::from(status.is_learner));
     server.proposals_committed.set(status.committed.max(status.applied) as i64);
     server.proposals_applied.set(status.applied as i64);
+    server.cluster_version.reset();
+    server.cluster_version.with_label_values(&[&engine.versions().cluster.short()]).set(1);
     server.known_peers.reset();
     for member in engine.members() {
         server.known_peers.with_label_values(&[&hex(me), &hex(member.id)]).set(1);

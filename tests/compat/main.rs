@@ -11,6 +11,7 @@ mod election;
 mod etcdctl;
 mod etcdctl_cluster;
 mod etcdctl_watch;
+mod flags;
 mod gateway;
 mod gateway_stream;
 mod header;

@@ -1,6 +1,8 @@
 //! The process seen from outside: flags, environment, exit codes, log lines, the data directory, signals.
 //! Cases that etcd shares are also run against it (`KVIST_TEST_SERVER=/path/to/etcd`), which checks the cases.
 
+mod config;
+mod lifecycle;
 #[path = "../support/mod.rs"]
 mod support;
 
@@ -125,8 +127,6 @@ fn what_must_not_be_ignored_is_refused() {
     for flag in [
         "--auth-token=jwt",
         "--discovery-srv=x",
-        "--force-new-cluster",
-        "--config-file=x",
         "--initial-cluster-state=existing",
         "--initial-cluster=default=http://localhost:2380,b=http://localhost:2382",
         "--wal-dir=/proc/none",

@@ -8,6 +8,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("main", &["*"]),
     ("lib", &["*"]),
     ("server", &["*"]),
+    ("cli", &["config"]),
     // Adapters see the engine, and of what lies below only the error and result of a read.
     (
         "api",

@@ -1,31 +1,41 @@
 //! Entries about logs, features, unsafe switches, and what kvist has for itself.
 
 use super::Kind::{Any, Bool, Choice, Duration, HumanDuration, Int, Text, Uint, Urls};
-use super::{Effect, Flag, flag, nowhere, refused, tuning};
+use super::{Effect, Flag, flag, nowhere, tuning};
 
 /// What can be seen from outside.
 pub(super) const MONITORING: &[Flag] = &[
     flag(
         "logger",
         "zap",
-        Text(|d, v| d.logger = v),
+        Text(|d, v| d.log.logger = v),
         "Kind of log; only zap, which is what etcd calls its own.",
     ),
     flag(
         "log-level",
         "info",
-        Text(|d, v| d.log_level = v),
+        Text(|d, v| d.log.level = v),
         "Least severe line: debug, info, warn, error, dpanic, panic or fatal.",
     ),
-    flag("log-format", "json", Text(|d, v| d.log_format = v), "Shape of log lines: json or console."),
+    flag("log-format", "json", Text(|d, v| d.log.format = v), "Shape of log lines: json or console."),
     flag(
         "log-outputs",
         "default",
-        Text(|d, v| d.log_outputs = v),
-        "Where log lines go: default, stderr, stdout or paths, separated by commas.",
+        Text(|d, v| d.log.outputs = v),
+        "Where log lines go: default, stderr, stdout, systemd/journal or paths, separated by commas.",
     ),
-    tuning("enable-log-rotation", "false", Bool(nowhere), "Begin new log files."),
-    tuning("log-rotation-config-json", ROTATION, Text(nowhere), "When to begin a new log file."),
+    flag(
+        "enable-log-rotation",
+        "false",
+        Bool(|d, v| d.log.rotate = v),
+        "Begin a new log file when one is full; needs a single path in log-outputs.",
+    ),
+    flag(
+        "log-rotation-config-json",
+        ROTATION,
+        Text(|d, v| d.log.rotation = v),
+        "When a log file is full (maxsize, in MiB), and which old ones go (maxage, in days; maxbackups) or are compressed (compress).",
+    ),
     flag(
         "listen-metrics-urls",
         "",
@@ -127,7 +137,7 @@ pub(super) const FEATURES: &[Flag] = &[
     tuning(
         "compact-hash-check-time",
         "1m",
-        Duration(nowhere),
+        Duration(|d, v| d.compact_hash_check_time = v),
         "Time between two checks of compaction hashes.",
     ),
     tuning(
@@ -139,19 +149,18 @@ pub(super) const FEATURES: &[Flag] = &[
     tuning(
         "v2-deprecation",
         "write-only",
-        Choice(&["not-yet", "write-only", "write-only-skip-check", "write-only-drop-data", "gone"], nowhere),
+        Choice(&["write-only", "write-only-skip-check", "write-only-drop-data", "gone"], nowhere),
         "Phase of the end of etcd's v2 store.",
     ),
 ];
 
 /// What may lose data.
 pub(super) const UNSAFE: &[Flag] = &[
-    refused(
+    tuning(
         "force-new-cluster",
         "false",
         Bool(nowhere),
-        "the members in the data would stay as they are",
-        "Make a cluster of one from the data of a lost cluster.",
+        "Make a cluster of one from the data of a lost cluster; every cluster is one of one.",
     ),
     flag(
         "unsafe-no-fsync",
