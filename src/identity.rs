@@ -17,6 +17,11 @@ struct Form {
     member_id: String,
 }
 
+/// Whether an identity is stored in `dir`: the member has started before.
+pub fn is_known(dir: &Path) -> bool {
+    dir.join(FILE).exists()
+}
+
 /// The identity stored in `dir`; made and stored, durably, if there is none.
 pub fn load_or_create(dir: &Path, make: impl FnOnce() -> Identity) -> io::Result<Identity> {
     match fs::read(dir.join(FILE)) {

@@ -23,6 +23,7 @@ pub mod raft;
 pub mod server;
 pub mod shutdown;
 pub mod storage;
+pub mod telemetry;
 pub mod tls;
 pub mod types;
 pub mod version;

@@ -1,5 +1,8 @@
-//! What the operating system lets this process have. Only looked at: raising a limit is the service manager's
-//! business. Called by `server` at the start.
+//! What the operating system lets this process have. Raising a limit is the service manager's business. Called by
+//! `server` at the start.
+
+use nix::sys::mman::{MlockAllFlags, mlockall};
+use std::io;
 
 /// Descriptors that files, members and the rest of the process need; clients get what is left.
 const RESERVED_DESCRIPTORS: u64 = 150;
@@ -18,8 +21,7 @@ pub struct TooFewDescriptors {
 /// How many clients may be connected at once, so that files never run out. Warns if that is few; without a bound where
 /// the limit cannot be read.
 pub fn clients_max() -> Result<usize, TooFewDescriptors> {
-    let limits = std::fs::read_to_string("/proc/self/limits");
-    let Some(limit) = limits.ok().as_deref().and_then(open_files) else { return Ok(usize::MAX) };
+    let Some(limit) = descriptors_max() else { return Ok(usize::MAX) };
     if limit <= RESERVED_DESCRIPTORS {
         return Err(TooFewDescriptors { limit });
     }
@@ -31,6 +33,27 @@ pub fn clients_max() -> Result<usize, TooFewDescriptors> {
         );
     }
     Ok(usize::try_from(limit - RESERVED_DESCRIPTORS).unwrap_or(usize::MAX))
+}
+
+/// How many files the process may have open, if that can be known.
+pub fn descriptors_max() -> Option<u64> {
+    std::fs::read_to_string("/proc/self/limits").ok().as_deref().and_then(open_files)
+}
+
+/// How many it has open.
+pub fn descriptors_used() -> Option<usize> {
+    Some(std::fs::read_dir("/proc/self/fd").ok()?.count())
+}
+
+/// Keeps every page in memory once it was touched. Pages of the database that nobody reads are not loaded for it.
+pub fn lock_memory() -> io::Result<()> {
+    let on_fault = MlockAllFlags::from_bits_retain(libc::MCL_ONFAULT);
+    let flags = MlockAllFlags::MCL_CURRENT | MlockAllFlags::MCL_FUTURE | on_fault;
+    mlockall(flags).map_err(|error| {
+        io::Error::other(format!(
+            "cannot lock memory: {error}; raise the limit (ulimit -l, LimitMEMLOCK=infinity)"
+        ))
+    })
 }
 
 /// The soft limit in a file of the form of `/proc/PID/limits`.

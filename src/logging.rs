@@ -2,10 +2,13 @@
 //! or in columns for people. Whatever fields an event has, a JSON line is valid JSON. Libraries are heard one level
 //! later than our own code. Called once by `main`; everything else uses the macros of `tracing`.
 
-use crate::config::log::{Format, Level, Log, Output};
+mod rotate;
+mod sink;
+
+use crate::config::log::{Format, Level, Log};
+use sink::Sinks;
 use std::fmt::{self, Write as _};
-use std::fs::{File, OpenOptions};
-use std::io::{self, Write};
+use std::io;
 use std::time::SystemTime;
 use tracing::field::{Field, Visit};
 use tracing::level_filters::LevelFilter;
@@ -21,8 +24,8 @@ pub const FATAL: &str = "fatal";
 
 /// Sends events where `log` says, from now on until the process ends.
 pub fn init(log: &Log) -> io::Result<()> {
-    let sinks = log.outputs.iter().map(Sink::open).collect::<io::Result<Vec<_>>>()?;
-    tracing::subscriber::set_global_default(subscriber(log, Sinks(sinks))).map_err(io::Error::other)
+    let sinks = Sinks::open(log)?;
+    tracing::subscriber::set_global_default(subscriber(log, sinks)).map_err(io::Error::other)
 }
 
 fn subscriber<W>(log: &Log, writer: W) -> impl Subscriber + Send + Sync
@@ -42,62 +45,6 @@ where
         .with_default(others);
     let lines = tracing_subscriber::fmt::layer().event_format(Lines(log.format)).with_writer(writer);
     tracing_subscriber::registry().with(targets).with(lines)
-}
-
-/// An open place for lines.
-#[derive(Debug)]
-enum Sink {
-    Stderr,
-    Stdout,
-    File(File),
-}
-
-impl Sink {
-    fn open(output: &Output) -> io::Result<Sink> {
-        Ok(match output {
-            Output::Stderr => Sink::Stderr,
-            Output::Stdout => Sink::Stdout,
-            Output::File(path) => {
-                let file = OpenOptions::new().create(true).append(true).open(path).map_err(|e| {
-                    io::Error::new(e.kind(), format!("cannot open log file {}: {e}", path.display()))
-                })?;
-                Sink::File(file)
-            }
-        })
-    }
-
-    fn write_line(&self, line: &[u8]) -> io::Result<()> {
-        match self {
-            Sink::Stderr => io::stderr().lock().write_all(line),
-            Sink::Stdout => io::stdout().lock().write_all(line),
-            Sink::File(file) => (&mut &*file).write_all(line),
-        }
-    }
-}
-
-/// All places for lines. A place that fails does not keep a line from the others, nor the server from running.
-struct Sinks(Vec<Sink>);
-
-impl<'a> MakeWriter<'a> for Sinks {
-    type Writer = &'a Sinks;
-
-    fn make_writer(&'a self) -> &'a Sinks {
-        self
-    }
-}
-
-impl Write for &Sinks {
-    /// Gets whole lines: the subscriber formats an event first and writes it at once.
-    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        for sink in &self.0 {
-            let _ = sink.write_line(line);
-        }
-        Ok(line.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
 }
 
 /// Makes lines of events.

@@ -1,10 +1,10 @@
 //! The process: a subcommand, which `cli` carries out, or a server: command line, log, data directory, server, exit
-//! code. 0 is a stop that was asked for, 1 a start or run that failed (the log says why), 2 a command line that cannot
-//! be read (standard error says why).
+//! code. A stop that was asked for ends the process by the signal that asked, or with 0 as process 1; 1 is a start or run
+//! that failed (the log says why), 2 a command line that cannot be read (standard error says why).
 
 use kvist::cli;
 use kvist::config::args::{self, Command, Settings, UsageError};
-use kvist::config::{self, Config, Log, help};
+use kvist::config::{self, Config, Log, arch, help};
 use kvist::datadir::DataDir;
 use kvist::logging::{self, FATAL};
 use kvist::server;
@@ -81,11 +81,21 @@ fn configure(settings: Settings) -> Option<Config> {
 }
 
 fn run(config: Config) -> Result<(), Box<dyn std::error::Error>> {
+    let named = std::env::var(arch::VARIABLE).ok();
+    if !arch::may_run(arch::name(), named.as_deref()) {
+        let (name, variable) = (arch::name(), arch::VARIABLE);
+        return Err(format!(
+            "refusing to run on {name}, which is not supported, since {variable} is not {name}"
+        )
+        .into());
+    }
     let shutdown = Shutdown::on_signals()?;
     let data_dir = DataDir::open(&config)?;
     if !data_dir.has_data() {
         config.check_bootstrap()?;
     }
-    server::run(config, shutdown)?;
+    server::run(config, shutdown.clone())?;
+    drop(data_dir);
+    shutdown.end_by_signal();
     Ok(())
 }

@@ -3,6 +3,7 @@
 
 mod auth;
 mod doors;
+mod monitor;
 
 use crate::api::listen::{self, Connections, Listener, Service};
 use crate::auth::TokenChange;
@@ -15,14 +16,14 @@ use crate::engine::consensus::Consensus;
 use crate::engine::flusher::{self, Flusher};
 use crate::engine::leases::LeaseKeeper;
 use crate::engine::watch::Hub;
-use crate::engine::{Engine, Identity, Limits, Origin, Parts, tasks};
+use crate::engine::{Engine, Identity, Limits, Origin, Parts, corruption, tasks};
 use crate::logging::FATAL;
 use crate::mvcc::Store;
 use crate::raft::{self, Node, Peer, Started};
 use crate::shutdown::Shutdown;
 use crate::storage::Env;
 use crate::version::{ETCD_VERSION, KVIST_VERSION};
-use crate::{identity, limits, mvcc};
+use crate::{identity, limits, mvcc, telemetry};
 use doors::Doors;
 use parking_lot::Mutex;
 use std::io;
@@ -50,6 +51,9 @@ pub enum Error {
     /// The process may have too few descriptors.
     #[error(transparent)]
     Limits(#[from] limits::TooFewDescriptors),
+    /// Memory was to be locked, and may not be.
+    #[error("{0}")]
+    MemoryLock(#[source] io::Error),
     /// The asynchronous runtime has no threads.
     #[error("cannot start the runtime: {0}")]
     Runtime(#[source] io::Error),
@@ -65,6 +69,9 @@ pub enum Error {
     /// No tokens can be made as asked for.
     #[error(transparent)]
     Auth(#[from] auth::Error),
+    /// There is no way to send traces.
+    #[error("cannot start distributed tracing: {0}")]
+    Tracing(String),
     /// Consensus failed while running.
     #[error("consensus failed: {0}")]
     Failed(String),
@@ -133,8 +140,18 @@ async fn serve(config: &Config, shutdown: &Shutdown, workers: &Workers) -> Resul
         "listen-client-urls" = %join(&config.listen.client),
         "starting an etcd server"
     );
+    if config.storage.memory_lock {
+        limits::lock_memory().map_err(Error::MemoryLock)?;
+    }
     let listeners = listen::bind(&config.listen, &config.data_dir, limits::clients_max()?)?;
+    let traces =
+        config.monitoring.tracing.as_ref().map(telemetry::start).transpose().map_err(Error::Tracing)?;
+    let is_new = !identity::is_known(&config.member_dir());
     let mut member = start(config).await?;
+    let scraped = monitor::start(config, &member.engine);
+    if !is_new && config.gates.is_open("InitialCorruptCheck") {
+        corruption::initial_check(&member.engine).await?;
+    }
     let chores = spawn_chores(config, &member.engine, shutdown);
     let doors = Doors::new(config, &member.engine, shutdown);
     let connections = Connections::default();
@@ -157,7 +174,12 @@ async fn serve(config: &Config, shutdown: &Shutdown, workers: &Workers) -> Resul
     for chore in chores {
         chore.abort();
     }
+    drop(scraped);
     member.stop().await?;
+    if let Some(traces) = traces {
+        // Who does not wait loses the last spans only.
+        let _ = tokio::task::spawn_blocking(|| traces.stop()).await;
+    }
     tracing::info!(name = %config.name, "closed etcd server");
     Ok(())
 }
@@ -196,6 +218,9 @@ async fn start(config: &Config) -> Result<Running, Error> {
     let env = Env::open(&mvcc::defrag::current_dir(&member_dir)?, quota.unwrap_or(QUOTA_UNLIMITED))
         .map_err(mvcc::Error::from)?;
     let store = Arc::new(Store::open(env)?);
+    if let Some(threshold) = config.storage.defrag_threshold {
+        store.defragment_if_worth(&member_dir, quota.unwrap_or(QUOTA_UNLIMITED), threshold)?;
+    }
     let applier = Arc::new(Mutex::new(Applier::load(Arc::clone(&store))?));
     let auth = Arc::new(auth::auth(&config.auth, Arc::clone(applier.lock().auth()))?);
     let election_timeout = config.raft.election_timeout;
@@ -222,6 +247,7 @@ async fn start(config: &Config) -> Result<Running, Error> {
         heartbeat: config.raft.heartbeat_interval,
         election_timeout,
         request_timeout: REQUEST_TIMEOUT + 2 * election_timeout,
+        slow_apply: config.slow.apply,
     };
     let started = Node::start(options, Arc::clone(&applier), Arc::clone(&store), on_applied).await;
     let Started { node, failed } = started.map_err(Error::Consensus)?;
@@ -239,6 +265,7 @@ async fn start(config: &Config) -> Result<Running, Error> {
             quota,
             request_bytes_max: config.limits.request_bytes_max as usize,
             lease_ttl_min_secs: ttl_min_secs,
+            slow_read: config.slow.apply,
         },
     });
     leases.promote(election_timeout);
@@ -283,10 +310,13 @@ fn start_flusher(
 
 /// Makes this member's name and URLs known, if they are not.
 async fn publish(config: &Config, engine: &Engine) -> Result<(), Error> {
+    let id = engine.identity().member;
+    let known = engine.members().into_iter().find(|member| member.id == id);
     let member = Member {
-        id: engine.identity().member,
+        id,
         name: config.name.clone(),
-        peer_urls: texts(&config.cluster.advertise_peer),
+        // Once known, they change by MemberUpdate alone (C-7).
+        peer_urls: known.map_or_else(|| texts(&config.cluster.advertise_peer), |known| known.peer_urls),
         client_urls: texts(&config.cluster.advertise_client),
         is_learner: false,
     };
@@ -313,12 +343,17 @@ fn spawn_chores(config: &Config, engine: &Engine, shutdown: &Shutdown) -> Vec<to
     let mut chores = vec![
         tokio::spawn(tasks::until(stop(), tasks::expire_leases(engine.clone()))),
         tokio::spawn(tasks::until(stop(), tasks::checkpoint_leases(engine.clone()))),
+        tokio::spawn(tasks::until(stop(), tasks::follow_version(engine.clone()))),
     ];
     let (hub, stopped) = (engine.hub().clone(), stop());
     chores.push(tokio::spawn(async move {
         stopped.await;
         hub.end_streams();
     }));
+    if let Some(interval) = config.corrupt_check_interval {
+        let checks = corruption::check_now_and_then(engine.clone(), interval);
+        chores.push(tokio::spawn(tasks::until(stop(), checks)));
+    }
     let schedule = config.compaction.auto.map(|auto| match auto {
         AutoCompaction::Periodic(period) => Schedule::periodic(period),
         AutoCompaction::Revision(kept) => Schedule::revision(kept),

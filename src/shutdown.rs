@@ -1,9 +1,11 @@
 //! The signal to stop. [`Shutdown`] is a cheap handle that any task may hold and wait on; it changes once, from "run"
-//! to "stop", and never back. In the program it changes with the first SIGTERM or SIGINT; a second one ends the
-//! process at once, whatever the server is doing, for which the listener has a thread of its own.
+//! to "stop", and never back. In the program it changes with the first SIGTERM or SIGINT, by which the process ends once
+//! everything is stopped (P-4); a second one ends it at once, whatever the server is doing, for which the listener has a
+//! thread of its own.
 //! Called by `main` and by tests (through [`Shutdown::by_hand`]); waited on by `server` and its tasks.
 
 use std::io;
+use std::sync::{Arc, OnceLock};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
@@ -11,6 +13,8 @@ use tokio::sync::watch;
 #[derive(Clone, Debug)]
 pub struct Shutdown {
     requested: watch::Receiver<bool>,
+    /// Number of the signal that asked for the stop.
+    signal: Arc<OnceLock<i32>>,
 }
 
 /// Asks for the stop; doing so again changes nothing. Dropping it asks for the stop as well.
@@ -30,7 +34,7 @@ impl Shutdown {
     /// A handle that somebody else decides about.
     pub fn by_hand() -> (Trigger, Shutdown) {
         let (sender, receiver) = watch::channel(false);
-        (Trigger { requested: sender }, Shutdown { requested: receiver })
+        (Trigger { requested: sender }, Shutdown { requested: receiver, signal: Arc::default() })
     }
 
     /// A handle that the signals of the process decide about.
@@ -44,10 +48,23 @@ impl Shutdown {
                 (2, "interrupt", signal(SignalKind::interrupt())?),
             ]
         };
-        std::thread::Builder::new()
-            .name("signals".to_owned())
-            .spawn(move || runtime.block_on(listen(signals, trigger)))?;
+        std::thread::Builder::new().name("signals".to_owned()).spawn({
+            let received = Arc::clone(&shutdown.signal);
+            move || runtime.block_on(listen(signals, &received, &trigger))
+        })?;
         Ok(shutdown)
+    }
+
+    /// Ends the process by the signal that asked for the stop, so that whoever started it sees how it ended; a shell sees
+    /// 143 or 130. Returns if there was none, or for process 1, which no signal ends: it is to leave with 0. The last
+    /// thing to do.
+    pub fn end_by_signal(&self) {
+        if let Some(signal) = self.signal.get()
+            && std::process::id() != 1
+            && let Err(error) = signal_hook::low_level::emulate_default_handler(*signal)
+        {
+            tracing::warn!(%error, "could not raise the signal again");
+        }
     }
 
     /// Whether to stop.
@@ -63,9 +80,14 @@ impl Shutdown {
     }
 }
 
-async fn listen([mut terminate, mut interrupt]: [(i32, &str, Signal); 2], trigger: Trigger) {
-    let name = either(&mut terminate, &mut interrupt).await.1;
+async fn listen(
+    [mut terminate, mut interrupt]: [(i32, &str, Signal); 2],
+    received: &OnceLock<i32>,
+    trigger: &Trigger,
+) {
+    let (number, name) = either(&mut terminate, &mut interrupt).await;
     tracing::info!(signal = name, "received signal; shutting down");
+    received.get_or_init(|| number);
     trigger.request();
     let (number, name) = either(&mut terminate, &mut interrupt).await;
     tracing::warn!(signal = name, "received a second signal; leaving now");

@@ -5,7 +5,3 @@
 pub const ETCD_VERSION: &str = "3.7.1";
 /// Version of this program.
 pub const KVIST_VERSION: &str = env!("CARGO_PKG_VERSION");
-/// Version that all members of the cluster speak.
-pub const CLUSTER_VERSION: &str = "3.7.0";
-/// Version of the data as etcd's tools see it.
-pub const STORAGE_VERSION: &str = "3.7.0";

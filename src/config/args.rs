@@ -2,9 +2,11 @@
 //! the same, a switch takes a value only behind `=`, the first word that is no flag ends the flags, and a flag may be
 //! repeated, the last one winning. Pure. Called by `main`.
 
+use super::Note;
+use super::alias::Target;
 use super::draft::Draft;
 use super::flags::Flag;
-use super::value::ValueError;
+use super::value::{self, ValueError};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 
@@ -22,11 +24,23 @@ pub enum Command {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct UsageError(pub String);
 
+/// Where settings come from.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Origin {
+    /// The command line, perhaps with the environment.
+    CommandLine,
+    /// A file, and nothing else.
+    File,
+}
+
 /// Flags as they were given, each with a value of its kind.
 pub struct Settings {
     pub(super) draft: Draft,
-    /// The text of every flag that was given, on the command line or in the environment.
+    pub(super) origin: Origin,
+    /// The text of every flag that was given. A gate that was set by its old name counts for itself.
     pub(super) given: BTreeMap<&'static str, String>,
+    /// What the log should tell about how it was given.
+    pub(super) notes: Vec<Note>,
     /// The first word that is no flag.
     pub(super) positional: Option<String>,
 }
@@ -37,14 +51,18 @@ impl Default for Settings {
         for flag in Flag::all() {
             flag.set(&mut draft, flag.default).expect("a unit test reads every default of the table");
         }
-        Settings { draft, given: BTreeMap::new(), positional: None }
+        let (given, notes) = (BTreeMap::new(), Vec::new());
+        Settings { draft, origin: Origin::CommandLine, given, notes, positional: None }
     }
 }
 
 impl Settings {
-    pub(super) fn set(&mut self, flag: &'static Flag, text: &str) -> Result<(), ValueError> {
-        flag.set(&mut self.draft, text)?;
-        self.given.insert(flag.name, text.to_owned());
+    pub(super) fn set(&mut self, target: Target, text: &str) -> Result<(), ValueError> {
+        match target {
+            Target::Flag(flag) | Target::Renamed(flag) => flag.set(&mut self.draft, text)?,
+            Target::Gate(gate) => self.draft.gates.add(&format!("{gate}={}", value::boolean(text)?))?,
+        }
+        self.given.insert(target.key(), text.to_owned());
         Ok(())
     }
 }
@@ -70,7 +88,7 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, U
             Some((name, value)) => (name, Some(value.to_owned())),
             None => (body, None),
         };
-        let Some(flag) = Flag::by_name(name) else {
+        let Some(target) = Target::find(name) else {
             if name == "help" || name == "h" {
                 return Ok(Command::Help);
             }
@@ -78,13 +96,16 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, U
         };
         let value = match inline {
             Some(value) => value,
-            None if flag.is_switch() => "true".to_owned(),
+            None if target.is_switch() => "true".to_owned(),
             None => match words.next() {
                 Some(value) => utf8(value)?,
                 None => return Err(UsageError(format!("flag needs an argument: -{name}"))),
             },
         };
-        settings.set(flag, &value).map_err(|e| bad_value(flag, &value, &e))?;
+        settings.set(target, &value).map_err(|e| bad_value(name, target, &value, &e))?;
+        if let Some(new) = target.new_name() {
+            settings.notes.push(Note::Renamed { old: name.to_owned(), new });
+        }
     }
     if settings.draft.print_version && settings.positional.is_none() {
         return Ok(Command::Version);
@@ -102,11 +123,11 @@ fn flag_body(word: &str) -> Option<&str> {
     if body.is_empty() { None } else { Some(body.strip_prefix('-').unwrap_or(body)) }
 }
 
-fn bad_value(flag: &Flag, value: &str, error: &ValueError) -> UsageError {
-    UsageError(if flag.is_switch() {
-        format!("invalid boolean value {value:?} for -{}: {error}", flag.name)
+fn bad_value(name: &str, target: Target, value: &str, error: &ValueError) -> UsageError {
+    UsageError(if target.is_switch() {
+        format!("invalid boolean value {value:?} for -{name}: {error}")
     } else {
-        format!("invalid value {value:?} for flag -{}: {error}", flag.name)
+        format!("invalid value {value:?} for flag -{name}: {error}")
     })
 }
 
@@ -185,14 +206,38 @@ mod tests {
             (&["--pre-vote=maybe"], "invalid boolean value \"maybe\" for -pre-vote: parse error"),
             (&["--nmae=x"], "flag provided but not defined: -nmae (did you mean -name?)"),
             (
-                &["--experimental-watch-progress-notify-interval=5s"],
-                "flag provided but not defined: -experimental-watch-progress-notify-interval \
+                &["--experimental-watch-progress-notfy-interval=5s"],
+                "flag provided but not defined: -experimental-watch-progress-notfy-interval \
                  (did you mean -watch-progress-notify-interval?)",
+            ),
+            (
+                &["--experimental-initial-corrupt-check=maybe"],
+                "invalid boolean value \"maybe\" for -experimental-initial-corrupt-check: parse error",
             ),
         ] {
             assert_eq!(error(words), message);
         }
         assert!(error(&["--initial-cluster-state=bad"]).contains("supported values new, existing"));
+    }
+
+    #[test]
+    fn old_names_work_and_are_noted() {
+        let settings = settings(&[
+            "--experimental-initial-corrupt-check",
+            "-experimental-watch-progress-notify-interval=5s",
+            "--feature-gates=LeaseCheckpoint=true",
+        ]);
+        assert!(settings.draft.gates.is_open("InitialCorruptCheck"));
+        assert!(settings.draft.gates.is_open("LeaseCheckpoint"));
+        assert_eq!(settings.draft.watch_progress_interval.as_secs(), 5);
+        let renamed = |old: &str, new: &str| Note::Renamed { old: old.into(), new: new.into() };
+        assert_eq!(
+            settings.notes,
+            [
+                renamed("experimental-initial-corrupt-check", "feature-gates=InitialCorruptCheck"),
+                renamed("experimental-watch-progress-notify-interval", "watch-progress-notify-interval"),
+            ]
+        );
     }
 
     #[test]

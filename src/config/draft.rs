@@ -2,7 +2,9 @@
 //! its flag, so that defaults stand in one place, the flag table. Written by the table, read by `verify`.
 
 use super::url::EndpointUrl;
-use super::{Compaction, FeatureGates, Keepalive, Limits, Raft, Slow, SocketOptions, Storage, Tls};
+use super::{
+    Compaction, FeatureGates, Keepalive, Limits, Raft, Slow, SocketOptions, Storage, Tls, log, monitoring,
+};
 use std::time::Duration;
 
 /// See the file's head; a field has the name of its flag where `Config` has none for it.
@@ -43,12 +45,16 @@ pub struct Draft {
     pub auth_token: String,
     pub auth_token_ttl_secs: u64,
     pub bcrypt_cost: u64,
+    pub corrupt_check_interval: Duration,
     pub slow: Slow,
+    pub monitoring: monitoring::Draft,
     pub gates: FeatureGates,
-    pub logger: String,
-    pub log_level: String,
-    pub log_format: String,
-    pub log_outputs: String,
+    pub log: log::Draft,
+    pub discovery_fallback: String,
+    pub compact_hash_check_time: Duration,
+    pub defrag_threshold_mib: u64,
+    pub max_learners: i64,
     pub shutdown_grace_period: Duration,
+    pub config_file: String,
     pub print_version: bool,
 }

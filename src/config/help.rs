@@ -1,6 +1,7 @@
 //! What the program prints about itself: version, usage, and the help that follows from the flag table.
 
 use super::flags::{FLAGS, Flag};
+use super::gates::{GATES, Stage};
 use crate::version::{ETCD_VERSION, KVIST_VERSION};
 use std::fmt::Write;
 
@@ -42,6 +43,14 @@ pub fn help(subcommands: &str) -> String {
             add_flag(&mut text, flag);
         }
     }
+    text.push_str("\nFeature gates:\n");
+    for gate in &GATES {
+        let (stage, default) = match gate.stage {
+            Stage::Alpha => ("alpha", false),
+            Stage::Beta => ("beta", true),
+        };
+        let _ = writeln!(text, "  {}={default} ({stage})\n    {}.", gate.name, gate.meaning);
+    }
     text
 }
 
@@ -50,7 +59,7 @@ fn add_flag(text: &mut String, flag: &Flag) {
     let note = match flag.effect {
         Effect::Applied | Effect::Ignored => "",
         Effect::Tuning => " (accepted without effect)",
-        Effect::Refused(_) => " (not supported yet)",
+        Effect::RefusedAtBootstrap(_) => " (not supported yet)",
     };
     let _ = writeln!(text, "  --{} '{}'\n    {}{note}", flag.name, flag.default, flag.help);
 }

@@ -3,22 +3,27 @@
 //! ```text
 //! argv ──args──▶ Settings ──env──▶ Settings ──verify──▶ Config ──▶ logging, data directory, server
 //!           (every value has its kind)      (values fit together)
+//! YAML ──file──▶ Settings ──────────────────▲  if there is a file, nothing else counts
 //! ```
 //! What a flag is called, what it takes, and where it goes is one entry of [`flags::FLAGS`]; the parser, the
 //! environment names and `--help` follow from it. Two kinds of failure: a text that is no value of its flag
 //! ([`args::UsageError`], exit code 2), and values that this server cannot run with ([`Error`], exit code 1).
 //! Depends on nothing of ours. Called by `main` and by tests that start a server in-process.
 
+pub mod alias;
+pub mod arch;
 pub mod args;
 mod auth;
 mod draft;
 pub mod env;
+pub mod file;
 pub mod flags;
 pub mod gates;
 pub mod help;
 pub mod ids;
 mod load;
 pub mod log;
+mod monitoring;
 pub mod tls;
 pub mod url;
 pub mod value;
@@ -27,6 +32,7 @@ mod verify;
 pub use auth::{Auth, Jwt, Token};
 pub use gates::FeatureGates;
 pub use log::Log;
+pub use monitoring::{Monitoring, Tracing};
 pub use tls::{Tls, TlsFiles, TlsRules, TlsVersion};
 pub use url::{EndpointUrl, ListenUrl, Place};
 
@@ -59,8 +65,12 @@ pub struct Config {
     pub watch_progress_interval: Duration,
     /// How users log in.
     pub auth: Auth,
+    /// Time between two checks for corruption; `None`: never.
+    pub corrupt_check_interval: Option<Duration>,
     /// When a slow operation is worth a log line.
     pub slow: Slow,
+    /// Metrics and traces.
+    pub monitoring: Monitoring,
     /// Gates of behaviour in trial.
     pub gates: FeatureGates,
     /// The server's own log.
@@ -146,6 +156,8 @@ pub struct Cluster {
     pub token: String,
     /// Whether membership changes that would lose the quorum are refused.
     pub strict_reconfig_check: bool,
+    /// A flag that asks for a way to start a cluster that does not exist here, and why it must not be ignored.
+    pub refused_at_bootstrap: Option<(&'static str, &'static str)>,
 }
 
 impl Cluster {
@@ -188,6 +200,10 @@ pub struct Storage {
     pub batch_interval: Duration,
     /// Most changes between two commits of applied entries.
     pub batch_limit: u64,
+    /// Bytes to gain that are worth a defragmentation at start.
+    pub defrag_threshold: Option<u64>,
+    /// Whether memory is kept from being swapped out.
+    pub memory_lock: bool,
 }
 
 /// Removal of old revisions.
@@ -244,6 +260,14 @@ pub enum Error {
         /// What is wrong with it.
         reason: String,
     },
+    /// A configuration file that cannot be read.
+    #[error("{path}: {reason}")]
+    File {
+        /// Path of the file.
+        path: PathBuf,
+        /// What is wrong with it, and where.
+        reason: String,
+    },
     /// The same option in the environment and on the command line.
     #[error(
         "conflicting environment variable {0:?} is shadowed by corresponding command-line flag (either unset \
@@ -272,6 +296,28 @@ pub enum Note {
     EnvironmentUnknown(String),
     /// A variable belongs to a flag that only the command line may set.
     EnvironmentSpecial(String),
+    /// The file took the place of flags and variables.
+    FileLoaded(PathBuf),
+    /// A key of the file that means nothing here.
+    KeyUnknown {
+        /// The key, with the maps around it.
+        key: String,
+        /// Where the flag of this name has its place.
+        place: Option<String>,
+    },
+    /// An option was given by a name that etcd 3.7 does not know any more.
+    Renamed {
+        /// As it was given.
+        old: String,
+        /// As it is called today.
+        new: String,
+    },
+    /// A flag that etcd means to drop, in its words.
+    Deprecated(&'static str),
+    /// This host is advertised in place of a default that nobody could reach.
+    HostDetected(String),
+    /// There is no route that would tell which host to advertise.
+    HostNotDetected,
     /// A listener without TLS, although there are certificates or clients are to show theirs.
     PlainDespite {
         /// What is ignored for this URL.
@@ -295,7 +341,7 @@ pub enum Note {
 impl Note {
     /// Whether the operator may want to change something.
     pub fn is_warning(&self) -> bool {
-        !matches!(self, Note::EnvironmentUsed(_))
+        !matches!(self, Note::EnvironmentUsed(_) | Note::FileLoaded(_) | Note::HostDetected(_))
     }
 
     /// Writes the note to the log.
@@ -310,6 +356,23 @@ impl Note {
             Note::EnvironmentSpecial(name) => {
                 tracing::warn!("key" = %name, "cannot set special environment variable");
             }
+            Note::FileLoaded(path) => tracing::info!(
+                path = %path.display(),
+                "loaded server configuration, other configuration command line flags and environment variables will \
+                 be ignored if provided"
+            ),
+            Note::KeyUnknown { key, place: None } => {
+                tracing::warn!(key = %key, "unknown key in the configuration file is ignored");
+            }
+            Note::KeyUnknown { key, place: Some(place) } => {
+                tracing::warn!(key = %key, place = %place, "key in the wrong place of the configuration file is ignored");
+            }
+            Note::Renamed { old, new } => {
+                tracing::warn!(name = %old, "new-name" = %new, "deprecated name of an option; use the new one");
+            }
+            Note::Deprecated(text) => tracing::warn!("{text}"),
+            Note::HostDetected(host) => tracing::info!(host = %host, "detected default host for advertise"),
+            Note::HostNotDetected => tracing::info!("failed to detect default host"),
             Note::PlainDespite { what, peer: false, url } => {
                 tracing::warn!("client-url" = %url, "scheme is http or unix while {what}");
             }
@@ -330,6 +393,15 @@ impl fmt::Display for Note {
             Note::EnvironmentSpecial(name) => {
                 write!(f, "{name} is ignored: only the command line may set it")
             }
+            Note::FileLoaded(path) => write!(f, "{} is used, and nothing else", path.display()),
+            Note::KeyUnknown { key, place: None } => write!(f, "{key} is an unknown key and ignored"),
+            Note::KeyUnknown { key, place: Some(place) } => {
+                write!(f, "{key} is ignored: its place is {place}")
+            }
+            Note::Renamed { old, new } => write!(f, "{old} is called {new} since etcd 3.7"),
+            Note::Deprecated(text) => f.write_str(text),
+            Note::HostDetected(host) => write!(f, "{host} is advertised"),
+            Note::HostNotDetected => f.write_str("there is no route that tells which host to advertise"),
             Note::PlainDespite { what, url, .. } => write!(f, "{url} is without TLS while {what}"),
             Note::WithoutEffect(flag) => write!(f, "{flag} is accepted without effect"),
             Note::Unwise { flag, why } => write!(f, "{flag}: {why}"),

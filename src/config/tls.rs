@@ -59,6 +59,8 @@ pub struct TlsRules {
     pub max: Option<TlsVersion>,
     /// IANA numbers of the suites for TLS 1.2; empty for all. Those of TLS 1.3 cannot be chosen.
     pub suites: Vec<u16>,
+    /// Whether suites were named that are too weak to be supported.
+    pub has_left_out: bool,
 }
 
 /// A version of TLS.
@@ -84,9 +86,10 @@ impl TlsVersion {
 }
 
 impl TlsRules {
-    /// Reads versions and suites, and checks them against each other, in etcd's order and words.
+    /// Reads versions and suites, and checks them against each other, in etcd's order and words. Suites that Go has and
+    /// rustls has not are left out, which only makes the choice stricter; some must remain.
     pub(super) fn parse(min: &str, max: &str, suites: &str) -> Result<TlsRules, ValueError> {
-        let (min_text, max_text) = (min, max);
+        let (min_text, max_text, suites_text) = (min, max, suites);
         let (min, max) = (TlsVersion::parse(min)?, TlsVersion::parse(max)?);
         if max.is_some() && min > max {
             return Err(ValueError(format!(
@@ -97,8 +100,13 @@ impl TlsRules {
         if min == Some(TlsVersion::Tls13) && !names.is_empty() {
             return Err(ValueError("cipher suites cannot be configured when only TLS1.3 is enabled".into()));
         }
-        let suites = names.iter().map(|name| suite(name)).collect::<Result<Vec<u16>, _>>()?;
-        Ok(TlsRules { min: min.unwrap_or_default(), max, suites })
+        let known = names.iter().map(|name| suite(name)).collect::<Result<Vec<_>, _>>()?;
+        let suites: Vec<u16> = known.iter().copied().flatten().collect();
+        if suites.is_empty() && !names.is_empty() {
+            return Err(ValueError(format!("none of the TLS cipher suites {suites_text:?} is supported")));
+        }
+        let has_left_out = known.contains(&None);
+        Ok(TlsRules { min: min.unwrap_or_default(), max, suites, has_left_out })
     }
 
     /// Whether HTTP can be served with these suites: HTTP/2 demands one of two.
@@ -119,12 +127,13 @@ pub(super) fn list(text: &str) -> Vec<String> {
     if text.is_empty() { Vec::new() } else { text.split(',').map(|item| item.trim().to_owned()).collect() }
 }
 
-fn suite(name: &str) -> Result<u16, ValueError> {
+/// The number of a suite; `None` for one that is not supported.
+fn suite(name: &str) -> Result<Option<u16>, ValueError> {
     if let Some((_, number)) = SUITES.iter().find(|(known, _)| *known == name) {
-        return Ok(*number);
+        return Ok(Some(*number));
     }
     if WEAK_SUITES.contains(&name) {
-        return Err(ValueError(format!("TLS cipher suite {name:?} is weak and not supported")));
+        return Ok(None);
     }
     Err(ValueError(format!("unexpected TLS cipher suite {name:?}")))
 }
@@ -191,11 +200,14 @@ mod tests {
                 "",
                 "",
                 "TLS_RSA_WITH_RC4_128_SHA",
-                "TLS cipher suite \"TLS_RSA_WITH_RC4_128_SHA\" is weak and not supported",
+                "none of the TLS cipher suites \"TLS_RSA_WITH_RC4_128_SHA\" is supported",
             ),
         ] {
             assert_eq!(read(min, max, suites), Err(error.into()));
         }
+        let some =
+            read("", "", "TLS_RSA_WITH_AES_128_GCM_SHA256,TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256").unwrap();
+        assert_eq!((some.suites, some.has_left_out), (vec![0xc02f], true));
         assert!(read("", "", suites).unwrap().check_http2().is_ok());
         let lacking = read("", "", "TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384").unwrap();
         assert!(lacking.check_http2().unwrap_err().0.starts_with("http2: "));

@@ -46,9 +46,14 @@ impl EndpointUrl {
         Ok(EndpointUrl { scheme, address: address.to_owned() })
     }
 
-    /// Reads a comma-separated list; the empty text is the empty list.
+    /// Reads a comma-separated list, sorted and each URL once, as etcd does; the empty text is the empty list.
     pub fn parse_list(text: &str) -> Result<Vec<EndpointUrl>, ValueError> {
-        if text.is_empty() { Ok(Vec::new()) } else { text.split(',').map(EndpointUrl::parse).collect() }
+        if text.is_empty() {
+            return Ok(Vec::new());
+        }
+        let urls: BTreeSet<EndpointUrl> =
+            text.split(',').map(EndpointUrl::parse).collect::<Result<_, _>>()?;
+        Ok(urls.into_iter().collect())
     }
 
     /// How the address is reached.
@@ -66,10 +71,20 @@ impl EndpointUrl {
         Some((host.strip_prefix('[').and_then(|h| h.strip_suffix(']')).unwrap_or(host), port.parse().ok()?))
     }
 
-    /// The same URL on another host.
-    pub(super) fn with_host(&self, host: IpAddr) -> Option<EndpointUrl> {
+    /// Whether it is TCP and names no host.
+    pub(super) fn has_empty_host(&self) -> bool {
+        matches!(self.scheme, Scheme::Http | Scheme::Https) && self.address.starts_with(':')
+    }
+
+    /// Whether it is any IPv4 address of this machine.
+    pub(super) fn is_wildcard(&self) -> bool {
+        self.host_and_port().is_some_and(|(host, _)| host == "0.0.0.0")
+    }
+
+    /// A URL with the port of this one.
+    pub(super) fn on_host(&self, scheme: Scheme, host: IpAddr) -> Option<EndpointUrl> {
         let address = SocketAddr::new(host, self.host_and_port()?.1).to_string();
-        Some(EndpointUrl { scheme: self.scheme, address })
+        Some(EndpointUrl { scheme, address })
     }
 }
 
@@ -216,7 +231,7 @@ mod tests {
         }
         assert_eq!(EndpointUrl::parse_list(""), Ok(vec![]));
         assert_eq!(
-            EndpointUrl::parse_list("http://a:1, http://b:2").map(|l| join(&l)),
+            EndpointUrl::parse_list("http://b:2,http://a:1, http://b:2").map(|l| join(&l)),
             Ok("http://a:1,http://b:2".into())
         );
         assert!(EndpointUrl::parse_list(",").is_err());

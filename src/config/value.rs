@@ -75,10 +75,10 @@ pub fn integer(text: &str) -> Result<i64, ValueError> {
     i64::try_from(if negative { -magnitude } else { magnitude }).map_err(|_| range())
 }
 
-/// `time.ParseDuration`, without the negative ones, which no flag of ours has a meaning for.
+/// `time.ParseDuration`. A negative one is zero, which to the flags means the same: off, or the default.
 pub fn duration(text: &str) -> Result<Duration, ValueError> {
     let nanos = nanoseconds(text).ok_or_else(syntax)?;
-    u64::try_from(nanos).map(Duration::from_nanos).map_err(|_| ValueError("negative duration".into()))
+    Ok(Duration::from_nanos(u64::try_from(nanos).unwrap_or(0)))
 }
 
 /// A duration of our own flags, which etcd does not have: `humantime` reads it (`5s`, `1min 30s`).
@@ -87,7 +87,7 @@ pub fn human_duration(text: &str) -> Result<Duration, ValueError> {
 }
 
 /// A sequence of decimal numbers with units, such as `1h2.5m`; `None` if the text is anything else or does not fit.
-fn nanoseconds(text: &str) -> Option<i64> {
+pub(super) fn nanoseconds(text: &str) -> Option<i64> {
     let (negative, mut rest) = match text.strip_prefix('-') {
         Some(rest) => (true, rest),
         None => (false, text.strip_prefix('+').unwrap_or(text)),
@@ -196,7 +196,7 @@ mod tests {
         {
             assert_eq!(duration(text), Err(syntax()), "{text}");
         }
-        assert_eq!(duration("-1s"), Err(ValueError("negative duration".into())));
+        assert_eq!(duration("-1s"), Ok(Duration::ZERO));
         assert_eq!(human_duration("1min 30s"), Ok(Duration::from_secs(90)));
         assert!(human_duration("5").is_err());
     }

@@ -3,11 +3,11 @@
 //! that a wildcard listener without an advertised URL asks the kernel for this machine's address.
 //! Called by `main`, after the environment.
 
-use super::args::Settings;
+use super::args::{Origin, Settings};
 use super::draft::Draft;
 use super::flags::{Effect, Flag};
-use super::url::{EndpointUrl, ListenUrl, Place, join, same_addresses};
-use super::{Auth, AutoCompaction, Cluster, Compaction, Config, Error, Log, Note, Raft, Storage, value};
+use super::url::{EndpointUrl, join, same_addresses};
+use super::{Auth, AutoCompaction, Cluster, Compaction, Config, Error, Note, Raft, Storage, value};
 use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -20,6 +20,17 @@ const REQUEST_ADVISED_BYTES: u64 = 10 << 20;
 const ELECTION_TIMEOUT_MAX: Duration = Duration::from_millis(50_000);
 const WATCH_PROGRESS_MIN: Duration = Duration::from_millis(100);
 
+const DEFAULT_NAME: &str = "default";
+/// Flags that etcd means to drop, with its words about them.
+const DEPRECATED: [(&str, &str); 2] = [
+    ("max-snapshots", "--max-snapshots is deprecated in 3.6 and will be decommissioned in 3.8."),
+    (
+        "v2-deprecation",
+        "--v2-deprecation is deprecated and scheduled for removal in v3.8. The default value is enforced, ignoring \
+         user input.",
+    ),
+];
+
 type Result<T> = std::result::Result<T, Error>;
 
 fn invalid<T>(message: impl Into<String>) -> Result<T> {
@@ -30,42 +41,47 @@ impl Settings {
     /// Checks everything that does not depend on whether there is data already.
     pub fn verify(self) -> (Vec<Note>, Result<Config>) {
         let mut notes = Vec::new();
-        let config = self.check_effects(&mut notes).and_then(|()| self.build(&mut notes));
+        if let Some(word) = &self.positional {
+            return (notes, Err(Error::Positional(word.clone())));
+        }
+        self.note_effects(&mut notes);
+        let config = self.build(&mut notes);
         (notes, config)
     }
 
-    fn check_effects(&self, notes: &mut Vec<Note>) -> Result<()> {
-        if let Some(word) = &self.positional {
-            return Err(Error::Positional(word.clone()));
-        }
-        for flag in Flag::all() {
-            let Some(text) = self.given.get(flag.name) else { continue };
-            match flag.effect {
-                Effect::Refused(why) if !flag.is_default(text) => {
-                    return Err(Error::Unsupported { flag: flag.name, why });
-                }
-                Effect::Tuning => notes.push(Note::WithoutEffect(flag.name)),
-                Effect::Refused(_) | Effect::Applied | Effect::Ignored => {}
+    fn note_effects(&self, notes: &mut Vec<Note>) {
+        for flag in Flag::all().filter(|flag| self.given.contains_key(flag.name)) {
+            if let Some((_, text)) = DEPRECATED.iter().find(|(name, _)| *name == flag.name) {
+                notes.push(Note::Deprecated(text));
+            } else if flag.effect == Effect::Tuning {
+                notes.push(Note::WithoutEffect(flag.name));
             }
         }
-        Ok(())
+    }
+
+    fn asks_for(&self, flag: &Flag) -> bool {
+        self.given.get(flag.name).is_some_and(|text| !flag.is_default(text))
     }
 
     fn build(self, notes: &mut Vec<Note>) -> Result<Config> {
-        if self.draft.logger != "zap" {
-            return invalid(format!("unknown logger option {:?}", self.draft.logger));
+        if self.draft.discovery_fallback == "proxy" {
+            return invalid(
+                "v2 proxy is deprecated, and --discovery-fallback can't be configured as \"proxy\"",
+            );
         }
-        let log = Log::parse(&self.draft.log_level, &self.draft.log_format, &self.draft.log_outputs)
-            .map_err(Error::Invalid)?;
+        let log = self.draft.log.verify().map_err(Error::Invalid)?;
         let listen = listen::listen(&self.draft, notes)?;
-        let cluster = self.cluster()?;
+        let cluster = self.cluster(notes)?;
         let Draft { name, data_dir, wal_dir, raft, slow, gates, .. } = self.draft;
-        if name.is_empty() {
-            return invalid("--name must not be empty");
-        }
         check_raft(&raft)?;
         gates.check().map_err(Error::Invalid)?;
-        if !gates_are_default(&gates) {
+        if self.draft.max_learners < 0 {
+            return invalid("membership: too many learner members in cluster");
+        }
+        if self.draft.compact_hash_check_time.is_zero() {
+            return invalid("--compact-hash-check-time must be >0 (set to 0s)");
+        }
+        if gates.any_without_effect() {
             notes.push(Note::WithoutEffect("feature-gates"));
         }
         let compaction = Compaction {
@@ -96,47 +112,90 @@ impl Settings {
             listen,
             cluster,
             raft: Raft { snapshot_count: or_default(raft.snapshot_count, 10_000), ..raft },
-            storage: storage(self.draft.storage, self.draft.quota_backend_bytes),
+            storage: Storage {
+                defrag_threshold: Some(self.draft.defrag_threshold_mib)
+                    .filter(|mib| *mib > 0)
+                    .map(|mib| mib.saturating_mul(1 << 20)),
+                ..storage(self.draft.storage, self.draft.quota_backend_bytes)
+            },
             compaction,
             limits,
+            corrupt_check_interval: Some(self.draft.corrupt_check_interval).filter(|time| !time.is_zero()),
             watch_progress_interval: or_default(self.draft.watch_progress_interval, Duration::from_secs(600))
                 .max(WATCH_PROGRESS_MIN),
             auth,
             slow,
+            monitoring: self.draft.monitoring.verify()?,
             gates,
             log,
             shutdown_grace_period: self.draft.shutdown_grace_period,
         })
     }
 
-    fn cluster(&self) -> Result<Cluster> {
+    fn cluster(&self, notes: &mut Vec<Note>) -> Result<Cluster> {
         let draft = &self.draft;
-        if self.given.contains_key("listen-client-urls") && !self.given.contains_key("advertise-client-urls")
+        let given = |name: &str| self.given.contains_key(name);
+        let (mut advertise_peer, mut advertise_client) =
+            (draft.initial_advertise_peer_urls.clone(), draft.advertise_client_urls.clone());
+        check_hosts("--initial-advertise-peer-urls", &advertise_peer, "\"host:port\"")?;
+        let form = "in the format \"host:port\", \"unix:/path/to/socket\" or \"unixs:/path/to/socket\"";
+        check_hosts("--advertise-client-urls", &advertise_client, form)?;
+        self.check_discovery()?;
+        if self.origin == Origin::CommandLine
+            && given("listen-client-urls")
+            && !given("advertise-client-urls")
         {
             return invalid(
                 "--advertise-client-urls is required when --listen-client-urls is set explicitly",
             );
         }
-        let mut advertise_peer = draft.initial_advertise_peer_urls.clone();
-        if !self.given.contains_key("initial-advertise-peer-urls") {
-            replace_wildcard(&draft.listen_peer_urls, &mut advertise_peer);
-        }
+        advertise_reachable(
+            &draft.listen_peer_urls,
+            &mut advertise_peer,
+            "initial-advertise-peer-urls",
+            notes,
+        );
+        advertise_reachable(&draft.listen_client_urls, &mut advertise_client, "advertise-client-urls", notes);
         if advertise_peer.is_empty() {
             return invalid("--initial-advertise-peer-urls must not be empty");
         }
-        let initial = if self.given.contains_key("initial-cluster") {
+        // etcd has a default for the initial cluster, and takes that text for not given.
+        let default = format!("{DEFAULT_NAME}=http://localhost:2380");
+        let as_default = draft.initial_cluster == default && draft.name != DEFAULT_NAME;
+        let initial = if given("initial-cluster") && !as_default {
             initial_cluster(&draft.initial_cluster)?
         } else {
-            vec![(draft.name.clone(), advertise_peer.clone())]
+            let name = if draft.name.is_empty() { DEFAULT_NAME } else { &draft.name };
+            vec![(name.to_owned(), advertise_peer.clone())]
         };
+        let refused_at_bootstrap = Flag::all().find_map(|flag| match flag.effect {
+            Effect::RefusedAtBootstrap(why) if self.asks_for(flag) => Some((flag.name, why)),
+            _ => None,
+        });
         Ok(Cluster {
-            advertise_client: draft.advertise_client_urls.clone(),
+            advertise_client,
             advertise_peer,
             initial,
             existing: draft.initial_cluster_state == "existing",
             token: draft.initial_cluster_token.clone(),
             strict_reconfig_check: draft.strict_reconfig_check,
+            refused_at_bootstrap,
         })
+    }
+
+    fn check_discovery(&self) -> Result<()> {
+        let given = |name: &str| self.given.get(name).is_some_and(|text| !text.is_empty());
+        let ways = ["initial-cluster", "discovery-srv", "discovery-endpoints"];
+        if ways.iter().filter(|name| given(name)).count() > 1 {
+            return invalid(
+                "multiple discovery or bootstrap flags are set. Choose one of \"initial-cluster\", \
+                 \"discovery-endpoints\" or \"discovery-srv\"",
+            );
+        }
+        if given("discovery-token") != given("discovery-endpoints") {
+            return invalid("both --discovery-token and --discovery-endpoints must be set");
+        }
+        Ok(())
     }
 }
 
@@ -144,6 +203,9 @@ impl Config {
     /// Checks what matters only before there is data: with whom the cluster starts.
     pub fn check_bootstrap(&self) -> Result<()> {
         let cluster = &self.cluster;
+        if let Some((flag, why)) = cluster.refused_at_bootstrap {
+            return Err(Error::Unsupported { flag, why });
+        }
         if cluster.existing {
             return Err(Error::Unsupported {
                 flag: "initial-cluster-state=existing",
@@ -176,10 +238,6 @@ impl Config {
 
 fn or_default<T: Default + PartialEq>(value: T, default: T) -> T {
     if value == T::default() { default } else { value }
-}
-
-fn gates_are_default(gates: &super::FeatureGates) -> bool {
-    *gates == super::FeatureGates::default()
 }
 
 fn check_raft(raft: &Raft) -> Result<()> {
@@ -220,24 +278,24 @@ fn storage(draft: Storage, quota: i64) -> Storage {
     }
 }
 
-/// `periodic` takes a duration, or a bare number of hours; `revision` a number of revisions. Zero keeps everything.
+/// `periodic` takes a duration, or a bare number of hours; `revision` a number of revisions. Zero keeps everything. As in
+/// etcd, `revision` takes a duration for its number of nanoseconds.
 fn auto_compaction(mode: &str, retention: &str) -> Result<Option<AutoCompaction>> {
-    let number = retention.parse::<u32>().ok();
     let bad =
-        |why: &str| Error::Invalid(format!("error parsing --auto-compaction-retention {retention:?}: {why}"));
+        || Error::Invalid(format!("error parsing CompactionRetention: time: invalid duration {retention:?}"));
+    let (number, nanos) = (retention.parse::<u32>().ok(), value::nanoseconds(retention).filter(|n| *n >= 0));
     match mode {
         "periodic" => {
-            let period = match number {
-                Some(hours) => Duration::from_secs(3600 * u64::from(hours)),
-                None => value::duration(retention).map_err(|e| bad(&e.0))?,
+            let period = match (number, nanos) {
+                (Some(hours), _) => Duration::from_secs(3600 * u64::from(hours)),
+                (None, Some(nanos)) => Duration::from_nanos(nanos.unsigned_abs()),
+                (None, None) => return Err(bad()),
             };
             Ok(Some(AutoCompaction::Periodic(period)).filter(|_| !period.is_zero()))
         }
         "revision" => {
-            let count = retention.parse::<i64>().map_err(|_| bad("not a number of revisions"))?;
-            if count < 0 {
-                return Err(bad("negative"));
-            }
+            let number = retention.parse::<i64>().ok().filter(|number| *number >= 0);
+            let count = number.or(nanos).ok_or_else(bad)?;
             Ok(Some(AutoCompaction::Revision(count)).filter(|_| count > 0))
         }
         "" => invalid("undefined auto-compaction-mode"),
@@ -261,14 +319,35 @@ fn initial_cluster(text: &str) -> Result<Vec<(String, Vec<EndpointUrl>)>> {
     Ok(members)
 }
 
-/// Nobody can connect to 0.0.0.0 from elsewhere: the advertised host becomes the one of the default route.
-fn replace_wildcard(listen: &[EndpointUrl], advertise: &mut Vec<EndpointUrl>) {
-    let Some(first) = listen.first().and_then(|url| ListenUrl::new(url.clone()).ok()) else { return };
-    if !matches!(first.place(), Place::Tcp(address) if address.ip() == Ipv4Addr::UNSPECIFIED) {
+/// Advertised URLs need a host.
+fn check_hosts(flag: &str, urls: &[EndpointUrl], form: &str) -> Result<()> {
+    match urls.iter().find(|url| url.has_empty_host()) {
+        Some(url) => {
+            invalid(format!("{flag} {:?} must be {form} (unexpected empty host ({url}))", join(urls)))
+        }
+        None => Ok(()),
+    }
+}
+
+/// Nobody can connect to 0.0.0.0 from elsewhere (F-6): if that is where the server listens, and the default would be
+/// advertised, the host of the default route is advertised instead. As in etcd, naming the default is not naming it.
+fn advertise_reachable(
+    listen: &[EndpointUrl],
+    advertise: &mut [EndpointUrl],
+    flag: &'static str,
+    notes: &mut Vec<Note>,
+) {
+    let default = Flag::by_name(flag).map_or("", |flag| flag.default);
+    let ([first, ..], [only]) = (listen, advertise) else { return };
+    if only.to_string() != default || !first.is_wildcard() {
         return;
     }
-    if let Some(url) = default_route_host().and_then(|host| listen[0].with_host(host)) {
-        *advertise = vec![url];
+    match default_route_host().and_then(|host| Some((first.on_host(only.scheme(), host)?, host))) {
+        Some((url, host)) => {
+            *only = url;
+            notes.push(Note::HostDetected(host.to_string()));
+        }
+        None => notes.push(Note::HostNotDetected),
     }
 }
 

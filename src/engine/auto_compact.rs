@@ -1,8 +1,9 @@
 //! When to compact by itself, and to which revision: the rules of `--auto-compaction-mode` (contract §8). Pure: time comes
 //! in as an argument, counted from the start of the schedule.
 //!
-//! Periodic: the current revision is sampled ten times in a period of an hour at most; once a whole period of samples is
-//! there, everything older than the period is compacted, again every period (every hour for longer ones).
+//! Periodic: the current revision is sampled ten times in a period (in an hour, for longer ones), and a period's worth of
+//! samples is kept. After the first period the oldest sample is compacted to, and again every period (every hour for longer
+//! ones); an oldest sample that was compacted to already is passed over until it changes.
 //! Revision: every five minutes, all but the last N revisions.
 
 use std::collections::VecDeque;
@@ -11,15 +12,19 @@ use std::time::Duration;
 const HOUR: Duration = Duration::from_secs(60 * 60);
 /// Samples in the shorter of a period and an hour.
 const SAMPLES: u32 = 10;
+/// Least time between two samples: a period of some nanoseconds must not keep a core busy.
+const SAMPLE_INTERVAL_MIN: Duration = Duration::from_millis(1);
 /// Interval of the revision mode.
 const REVISION_INTERVAL: Duration = Duration::from_secs(5 * 60);
 
 enum Mode {
     Periodic {
         period: Duration,
-        /// Sampled revisions with their times; the oldest is at least a period old once the schedule has warmed up.
-        samples: VecDeque<(Duration, i64)>,
-        next_compaction: Duration,
+        /// Sampled revisions, the oldest first; empty before the first tick.
+        samples: VecDeque<i64>,
+        /// Least time between compactions, or between the start and the first one.
+        pause: Duration,
+        last_success: Duration,
     },
     Revision {
         kept: i64,
@@ -32,19 +37,34 @@ pub struct Schedule {
     next_wake: Duration,
     /// What was compacted last, so that an unchanged revision is skipped.
     last: i64,
-    attempted: i64,
+    /// When the last attempt began, and at which revision.
+    attempted: (Duration, i64),
 }
 
 impl Schedule {
     /// Keeps the history of the last `period`.
     pub fn periodic(period: Duration) -> Schedule {
-        let mode = Mode::Periodic { period, samples: VecDeque::new(), next_compaction: period };
-        Schedule { mode, next_wake: Duration::ZERO, last: 0, attempted: 0 }
+        let (samples, last_success) = (VecDeque::new(), Duration::ZERO);
+        let mode = Mode::Periodic { period, samples, pause: period, last_success };
+        Schedule { mode, next_wake: Duration::ZERO, last: 0, attempted: (Duration::ZERO, 0) }
     }
 
     /// Keeps the last `kept` revisions.
     pub fn revision(kept: i64) -> Schedule {
-        Schedule { mode: Mode::Revision { kept }, next_wake: REVISION_INTERVAL, last: 0, attempted: 0 }
+        Schedule {
+            mode: Mode::Revision { kept },
+            next_wake: REVISION_INTERVAL,
+            last: 0,
+            attempted: (Duration::ZERO, 0),
+        }
+    }
+
+    /// `periodic` or `revision`, as the log has it.
+    pub fn name(&self) -> &'static str {
+        match self.mode {
+            Mode::Periodic { .. } => "periodic",
+            Mode::Revision { .. } => "revision",
+        }
     }
 
     /// When `tick` is to be called next.
@@ -62,44 +82,50 @@ impl Schedule {
                 self.next_wake = now + REVISION_INTERVAL;
                 current - *kept
             }
-            Mode::Periodic { period, samples, next_compaction } => {
-                self.next_wake = now + (*period).min(HOUR) / SAMPLES;
-                samples.push_back((now, current));
-                let cut = now.saturating_sub(*period);
-                while samples.get(1).is_some_and(|(at, _)| *at <= cut) {
+            Mode::Periodic { period, samples, pause, last_success } => {
+                let interval = sample_interval(*period);
+                self.next_wake = now + interval;
+                let oldest = samples.front().copied();
+                samples.push_back(current);
+                if samples.len() as u128 > period.as_nanos() / interval.as_nanos() + 1 {
                     samples.pop_front();
                 }
-                if now < *next_compaction {
-                    return None;
+                match oldest {
+                    None => {
+                        *last_success = now; // the start
+                        return None;
+                    }
+                    Some(oldest) if now - *last_success < *pause || oldest == self.last => return None,
+                    Some(oldest) => {
+                        *pause = (*period).min(HOUR);
+                        oldest
+                    }
                 }
-                // The first tick may have come late: what is younger than the period stays.
-                samples.front().filter(|(at, _)| *at <= cut)?.1
             }
         };
         if target <= 0 || target == self.last {
-            self.start_period();
             return None;
         }
-        self.attempted = target;
+        self.attempted = (now, target);
         Some(target)
     }
 
-    /// Takes in how it went: after a failure the next sample tries again.
+    /// Takes in how it went: after a failure the next tick tries again.
     pub fn compacted(&mut self, ok: bool) {
-        if ok {
-            self.last = self.attempted;
-            self.start_period();
+        if !ok {
+            return;
+        }
+        let (began, revision) = self.attempted;
+        self.last = revision;
+        if let Mode::Periodic { last_success, .. } = &mut self.mode {
+            *last_success = began;
         }
     }
+}
 
-    /// The next compaction is due a period after the last sample.
-    fn start_period(&mut self) {
-        if let Mode::Periodic { period, next_compaction, samples } = &mut self.mode
-            && let Some((now, _)) = samples.back()
-        {
-            *next_compaction = *now + (*period).min(HOUR);
-        }
-    }
+/// Time between two samples.
+fn sample_interval(period: Duration) -> Duration {
+    (period.min(HOUR) / SAMPLES).max(SAMPLE_INTERVAL_MIN)
 }
 
 #[cfg(test)]
@@ -127,19 +153,34 @@ mod tests {
     #[test]
     fn periodic_keeps_a_period_of_history() {
         let compactions = run(Schedule::periodic(10 * MINUTE), 40, false);
-        assert_eq!(compactions, [(10, 1), (20, 11), (30, 21), (40, 31)]);
+        assert_eq!(compactions, [(10, 1), (20, 10), (30, 20), (40, 30)]);
     }
 
     #[test]
     fn a_long_period_is_compacted_every_hour() {
         let compactions = run(Schedule::periodic(120 * MINUTE), 240, false);
-        assert_eq!(compactions, [(120, 1), (180, 61), (240, 121)]);
+        assert_eq!(compactions, [(120, 1), (180, 55), (240, 115)]);
     }
 
     #[test]
     fn a_failure_is_tried_again_after_one_sample() {
         let compactions = run(Schedule::periodic(10 * MINUTE), 22, true);
-        assert_eq!(compactions, [(10, 1), (11, 2), (21, 12)]);
+        assert_eq!(compactions, [(10, 1), (11, 1), (21, 11)]);
+    }
+
+    /// etcd looks again at every sample, not a period later.
+    #[test]
+    fn an_idle_store_is_compacted_soon_after_it_changes() {
+        let mut schedule = Schedule::periodic(10 * MINUTE);
+        let mut compactions = Vec::new();
+        for minute in 0..60 {
+            let now = minute * MINUTE;
+            if let Some(revision) = schedule.tick(now, if minute < 23 { 1 } else { 2 }) {
+                compactions.push((minute, revision));
+                schedule.compacted(true);
+            }
+        }
+        assert_eq!(compactions, [(10, 1), (34, 2)]);
     }
 
     #[test]
@@ -157,39 +198,52 @@ mod tests {
         assert_eq!(schedule.tick(15 * MINUTE, 31), Some(21));
     }
 
-    /// The periodic mode from its definition: all samples are kept, and searched from end to end.
+    /// The periodic mode from its definition: all samples are kept, and counted from the end.
     struct Model {
         period: Duration,
-        samples: Vec<(Duration, i64)>,
-        due: Duration,
-        last: i64,
+        samples: Vec<i64>,
+        started: Duration,
+        has_tried: bool,
+        success: Option<(Duration, i64)>,
     }
 
     impl Model {
         fn tick(&mut self, now: Duration, current: i64, ok: bool) -> Option<i64> {
-            self.samples.push((now, current));
-            let old_enough = |(at, _): &&(Duration, i64)| *at + self.period <= now;
-            let target = self.samples.iter().rev().find(old_enough).filter(|_| self.due <= now)?.1;
-            let changed = target != self.last;
-            if ok || !changed {
-                self.last = target;
-                self.due = now + self.period.min(HOUR);
+            let interval = self.period.min(HOUR) / 10;
+            let kept = (self.period.as_secs_f64() / interval.as_secs_f64()).round() as usize + 1;
+            let oldest = self.samples.get(self.samples.len().saturating_sub(kept)).copied();
+            self.samples.push(current);
+            let Some(oldest) = oldest else {
+                self.started = now;
+                return None;
+            };
+            let pause = if self.has_tried { self.period.min(HOUR) } else { self.period };
+            let (last, revision) = self.success.unwrap_or((self.started, 0));
+            if now < last + pause || oldest == revision {
+                return None;
             }
-            changed.then_some(target)
+            self.has_tried = true;
+            if ok {
+                self.success = Some((now, oldest));
+            }
+            Some(oldest)
         }
     }
 
     proptest! {
-        /// Whenever it is woken, and whatever fails: nothing younger than the period goes.
+        /// Whenever it is woken, and whatever fails.
         #[test]
         fn periodic_agrees_with_the_model(
-            period_secs in prop_oneof![10u64..600, 3_600u64..20_000],
+            minutes in 1u32..60,
+            is_long: bool,
             start_secs in prop_oneof![Just(0u64), 0u64..50_000],
             ticks in prop::collection::vec((prop_oneof![4 => Just(0u64), 1 => 0u64..9_000], 0i64..3, any::<bool>()), 1..120),
         ) {
-            let period = Duration::from_secs(period_secs);
+            // Up to an hour, or a multiple of what is sampled in longer periods.
+            let period = if is_long { HOUR + 6 * minutes * MINUTE } else { minutes * MINUTE };
             let mut schedule = Schedule::periodic(period);
-            let mut model = Model { period, samples: Vec::new(), due: period, last: 0 };
+            let started = Duration::ZERO;
+            let mut model = Model { period, samples: Vec::new(), started, has_tried: false, success: None };
             let (mut now, mut current) = (Duration::from_secs(start_secs), 1);
             for (late_secs, growth, ok) in ticks {
                 current += growth;
@@ -202,6 +256,13 @@ mod tests {
                 prop_assert_eq!(schedule.tick(now, current), None, "not before the next sample");
                 prop_assert_eq!(schedule.next_wake(), now + period.min(HOUR) / SAMPLES);
             }
+        }
+
+        #[test]
+        fn tiny_periods_do_not_spin(nanos in 1u64..20_000_000) {
+            let mut schedule = Schedule::periodic(Duration::from_nanos(nanos));
+            schedule.tick(Duration::ZERO, 1);
+            prop_assert!(schedule.next_wake() >= SAMPLE_INTERVAL_MIN);
         }
     }
 }

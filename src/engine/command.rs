@@ -3,6 +3,7 @@
 //! Plain data: no protocol's message enters, none leaves. Commands are persisted in the log by [`super::entry`]: variants
 //! and fields keep their order for ever; new variants go to the end, new fields need a new entry version.
 
+use super::versions::ClusterVersion;
 use crate::auth;
 use crate::types::{KeyRange, LeaseId, MemberId};
 use bytes::Bytes;
@@ -50,6 +51,13 @@ pub enum Command {
     },
     /// Make a member's name and client URLs known.
     PublishMember(Member),
+    /// Announce a downgrade, or call it off.
+    Downgrade {
+        /// Where it leads.
+        target: Option<ClusterVersion>,
+    },
+    /// Let the cluster have another version.
+    SetClusterVersion(ClusterVersion),
     /// Change users, roles or permissions, or give out a token.
     Auth(auth::Change),
 }

@@ -6,6 +6,7 @@
 //! to followers as it is; it is encoded once, when proposed.
 
 use super::command::Command;
+use super::timing::Timing;
 use crate::auth::Caller;
 use crate::storage::codec::{put_varint, take_varint};
 use bytes::Bytes;
@@ -74,15 +75,21 @@ impl Origin {
 }
 
 /// A command on its way through the log; cheap to clone.
-#[derive(Clone, PartialEq)]
+#[derive(Clone)]
 pub struct Entry(Arc<Inner>);
 
-#[derive(PartialEq)]
+impl PartialEq for Entry {
+    fn eq(&self, other: &Entry) -> bool {
+        self.0.bytes == other.0.bytes
+    }
+}
+
 struct Inner {
     bytes: Bytes,
     time_ms: u64,
     origin: Origin,
     command: Command,
+    timing: Timing,
 }
 
 impl Entry {
@@ -92,7 +99,7 @@ impl Entry {
         put_varint(&mut bytes, time_ms);
         origin.encode(&mut bytes);
         let bytes = postcard::to_extend(&command, bytes).expect("commands are plain data in memory");
-        Entry(Arc::new(Inner { bytes: bytes.into(), time_ms, origin, command }))
+        Entry(Arc::new(Inner { bytes: bytes.into(), time_ms, origin, command, timing: Timing::begin() }))
     }
 
     /// Decodes what [`Entry::bytes`] gave.
@@ -108,7 +115,7 @@ impl Entry {
             _ => Origin::decode(&mut rest).ok_or_else(|| damaged("its origin is none"))?,
         };
         let command = postcard::from_bytes(rest).map_err(|e| damaged(&e.to_string()))?;
-        Ok(Entry(Arc::new(Inner { bytes, time_ms, origin, command })))
+        Ok(Entry(Arc::new(Inner { bytes, time_ms, origin, command, timing: Timing::begin() })))
     }
 
     /// Its byte form.
@@ -124,6 +131,11 @@ impl Entry {
     /// Who asks for it.
     pub fn origin(&self) -> &Origin {
         &self.0.origin
+    }
+
+    /// How far it has come, and when.
+    pub fn timing(&self) -> &Timing {
+        &self.0.timing
     }
 
     /// What to do.
@@ -151,6 +163,8 @@ impl fmt::Display for Entry {
             Command::Compact { .. } => "compact",
             Command::Alarm { .. } => "alarm",
             Command::PublishMember(_) => "publish-member",
+            Command::Downgrade { .. } => "downgrade",
+            Command::SetClusterVersion(_) => "set-cluster-version",
             Command::Auth(_) => "auth",
         };
         write!(f, "{kind} ({} bytes)", self.0.bytes.len())

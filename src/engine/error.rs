@@ -36,6 +36,9 @@ pub enum Error {
     /// This member does not exist.
     #[error("member not found")]
     MemberNotFound,
+    /// Another member is reached by this URL.
+    #[error("peer URLs already exist")]
+    PeerUrlTaken,
 }
 
 /// Result of an engine call.

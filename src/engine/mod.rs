@@ -8,10 +8,13 @@ pub mod auth;
 pub mod auto_compact;
 pub mod command;
 pub mod consensus;
+pub mod corruption;
+mod describe;
 pub mod entry;
 pub mod error;
 pub mod export;
 pub mod flusher;
+mod kinds;
 pub mod leases;
 pub mod permit;
 #[cfg(test)]
@@ -19,6 +22,8 @@ mod permit_test;
 pub mod read;
 pub mod scan;
 pub mod tasks;
+pub mod timing;
+pub mod versions;
 pub mod watch;
 
 pub use crate::auth::{Auth, Caller};
@@ -43,7 +48,8 @@ use parking_lot::Mutex;
 use read::RangeResult;
 use scan::Scan;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use versions::{ClusterVersion, Versions};
 use watch::Hub;
 
 /// Longest TTL that can be granted, seconds (L-2).
@@ -72,6 +78,8 @@ pub struct Limits {
     pub request_bytes_max: usize,
     /// Lowest TTL that is granted, seconds.
     pub lease_ttl_min_secs: i64,
+    /// Reading for longer is logged.
+    pub slow_read: Duration,
 }
 
 /// What an engine is made of.
@@ -94,6 +102,29 @@ pub struct Parts {
     pub identity: Identity,
     /// What may be asked.
     pub limits: Limits,
+}
+
+/// What a monitor asks for; read without waiting for anything but short locks.
+#[derive(Clone, Copy, Debug)]
+pub struct Gauges {
+    /// Keys that exist.
+    pub keys: i64,
+    /// Current revision.
+    pub revision: i64,
+    /// Last compacted revision.
+    pub compacted: i64,
+    /// History is gone from the file up to here.
+    pub removed: i64,
+    /// Reads that hold history back.
+    pub pinned: usize,
+    /// Bytes of changes that are not in the file yet.
+    pub unflushed_bytes: u64,
+    /// Leases.
+    pub leases: usize,
+    /// Watchers.
+    pub watch: watch::Counts,
+    /// The file.
+    pub store: StoreStatus,
 }
 
 /// See the module. Cheap to clone.
@@ -157,7 +188,10 @@ impl Engine {
             return Err(Error::TooLarge);
         }
         for _ in 0..auth::RESTAMPS_MAX {
-            match self.0.consensus.propose(entry.clone()).await? {
+            timing::note(|| timing::Story::Write(entry.clone()));
+            let result = self.0.consensus.propose(entry.clone()).await;
+            timing::answered(&entry, matches!(result, Ok(Ok(_))));
+            match result? {
                 Err(Refusal::Auth(crate::auth::Error::OldRevision)) => {}
                 other => return Ok(other?),
             }
@@ -205,8 +239,16 @@ impl Engine {
 
     /// Runs a transaction of reads alone at the current revision of this member.
     pub async fn read_txn(&self, txn: Txn) -> Result<TxnOutcome> {
-        let store = Arc::clone(&self.0.store);
-        blocking(move || apply::read_txn(&store, &txn)).await
+        let (store, txn) = (Arc::clone(&self.0.store), Arc::new(txn));
+        let reading = self.begin_read(timing::What::Txn(Arc::clone(&txn)));
+        let outcome = blocking(move || apply::read_txn(&store, &txn)).await;
+        reading.end(outcome.as_ref().ok().map(|outcome| (outcome.results.len() as i64, None)));
+        outcome
+    }
+
+    /// Begins to measure a read, which begins now.
+    pub fn begin_read(&self, what: timing::What) -> timing::Reading {
+        timing::Reading::begin(what, self.0.limits.slow_read)
     }
 
     /// The pair in an event's image, with its value at hand even if that was moved out. `None`: compacted meanwhile.
@@ -271,6 +313,29 @@ impl Engine {
         self.0.applier.lock().members().values().cloned().collect()
     }
 
+    /// Replaces the peer URLs of a member.
+    pub async fn update_member(&self, id: MemberId, peer_urls: Vec<String>) -> Result<()> {
+        let members = self.members();
+        let known = members.iter().find(|member| member.id == id).ok_or(Error::MemberNotFound)?;
+        let taken = |url| members.iter().any(|other| other.id != id && other.peer_urls.contains(url));
+        if peer_urls.iter().any(taken) {
+            return Err(Error::PeerUrlTaken);
+        }
+        self.write(Origin::Server, Command::PublishMember(Member { peer_urls, ..known.clone() })).await?;
+        Ok(())
+    }
+
+    /// Version of the cluster, and where a downgrade leads.
+    pub fn versions(&self) -> Versions {
+        self.0.applier.lock().versions()
+    }
+
+    /// Announces a downgrade, or calls it off.
+    pub async fn set_downgrade(&self, target: Option<ClusterVersion>) -> Result<()> {
+        self.write(Origin::Server, Command::Downgrade { target }).await?;
+        Ok(())
+    }
+
     /// Compacts to `revision`; with `physical`, returns when the history is gone from the file.
     pub async fn compact(&self, origin: Origin, revision: i64, physical: bool) -> Result<i64> {
         let result = self.write(origin, Command::Compact { revision }).await;
@@ -297,6 +362,22 @@ impl Engine {
     /// Rewrites the file without its free pages while everything goes on.
     pub async fn defragment(&self) -> Result<()> {
         Ok(self.0.flusher.defragment().await?)
+    }
+
+    /// What a monitor asks for.
+    pub fn gauges(&self) -> Gauges {
+        let Parts { store, leases, hub, .. } = &*self.0;
+        Gauges {
+            keys: store.keys(),
+            revision: store.revision(),
+            compacted: store.compacted(),
+            removed: store.removed(),
+            pinned: store.pinned(),
+            unflushed_bytes: store.unflushed_bytes(),
+            leases: leases.count(),
+            watch: hub.counts(),
+            store: self.store_status(),
+        }
     }
 
     /// Sizes of the store.

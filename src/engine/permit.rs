@@ -51,6 +51,8 @@ pub fn command(
         // Only the server itself has these; a login, too, is its own, once it has checked the password.
         Command::LeaseCheckpoint(_)
         | Command::PublishMember(_)
+        | Command::Downgrade { .. }
+        | Command::SetClusterVersion(_)
         | Command::Auth(Change::Authenticate { .. }) => Ok(Err(Error::PermissionDenied)),
         Command::Auth(_) => Ok(state.check_root(caller)),
     }

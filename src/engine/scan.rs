@@ -63,6 +63,11 @@ impl Scan {
         self.pin.revision()
     }
 
+    /// Pairs handed out so far.
+    pub fn emitted(&self) -> i64 {
+        self.emitted
+    }
+
     /// Whether everything has been seen.
     pub fn is_done(&self) -> bool {
         self.is_done

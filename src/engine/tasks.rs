@@ -1,6 +1,7 @@
 //! The leader's chores: each a small loop over pure code that ends with `stop`.
 
-use super::command::Command;
+use super::command::{Command, Refusal};
+use super::versions::Versions;
 use super::{Engine, Error, Origin};
 use crate::engine::auto_compact::Schedule;
 use crate::metrics::METRICS;
@@ -18,6 +19,8 @@ const REVOKES_PER_TICK: usize = 200;
 /// How often remaining TTLs are recorded, and of how many leases at most.
 const CHECKPOINT_TICK: Duration = Duration::from_secs(1);
 const CHECKPOINTS_PER_ENTRY: usize = 1000;
+/// How often the version of the cluster is looked at, as in etcd.
+const VERSION_TICK: Duration = Duration::from_secs(4);
 
 /// Ends leases whose time is up.
 pub async fn expire_leases(engine: Engine) {
@@ -74,12 +77,37 @@ pub async fn auto_compact(engine: Engine, mut schedule: Schedule) {
         let wake = schedule.next_wake();
         tokio::time::sleep(wake.saturating_sub(started.elapsed())).await;
         let Some(revision) = schedule.tick(started.elapsed(), engine.revision()) else { continue };
-        let result = engine.compact(Origin::Server, revision, false).await;
-        match &result {
-            Ok(_) => tracing::info!(revision, "auto-compacted"),
-            Err(error) => tracing::warn!(%error, revision, "auto-compaction failed"),
+        let (mode, begin) = (schedule.name(), Instant::now());
+        tracing::info!(revision, "starting auto {mode} compaction");
+        let ok = match engine.compact(Origin::Server, revision, false).await {
+            Ok(_) | Err(Error::Refused(Refusal::Compacted)) => {
+                tracing::info!(revision, took = ?begin.elapsed(), "completed auto {mode} compaction");
+                true
+            }
+            Err(error) => {
+                tracing::warn!(revision, %error, "failed auto {mode} compaction");
+                false
+            }
+        };
+        schedule.compacted(ok);
+    }
+}
+
+/// Moves the version of the cluster to that of a downgrade, and back when it is called off.
+pub async fn follow_version(engine: Engine) {
+    let mut tick = interval(VERSION_TICK);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tick.tick().await;
+        let Versions { cluster: from, downgrade } = engine.versions();
+        let Some(to) = engine.versions().due() else { continue };
+        match engine.write(Origin::Server, Command::SetClusterVersion(to)).await {
+            Ok(_) => tracing::info!(%from, %to, "updated cluster version"),
+            Err(error) => tracing::warn!(%error, %from, %to, "failed to update cluster version"),
         }
-        schedule.compacted(matches!(result, Ok(_) | Err(Error::Refused(_))));
+        if downgrade == Some(to) {
+            tracing::info!("target-version" = %to, "The server is ready to downgrade");
+        }
     }
 }
 

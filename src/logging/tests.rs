@@ -1,7 +1,9 @@
 //! What lines look like, and which are written.
 
 use super::*;
+use crate::config::log::{Output, Rotation};
 use parking_lot::Mutex;
+use std::io::Write;
 use std::sync::Arc;
 
 #[derive(Clone, Default)]
@@ -80,14 +82,39 @@ fn levels_decide_and_fatal_is_always_written() {
 }
 
 #[test]
-fn lines_go_to_every_file() {
+fn lines_go_to_every_output() {
     let temp = tempfile::tempdir().unwrap();
     let paths = [temp.path().join("a"), temp.path().join("b")];
-    let sinks = paths.iter().map(|path| Sink::open(&Output::File(path.clone())).unwrap()).collect();
-    tracing::subscriber::with_default(subscriber(&Log::default(), Sinks(sinks)), || tracing::info!("x"));
+    let journal = temp.path().join("journal");
+    let socket = std::os::unix::net::UnixDatagram::bind(&journal).unwrap();
+    let mut outputs: Vec<Output> = paths.iter().cloned().map(Output::File).collect();
+    outputs.push(Output::Journal(journal));
+    let log = Log { outputs, ..Log::default() };
+    let write = || tracing::warn!("x\ny");
+    tracing::subscriber::with_default(subscriber(&log, Sinks::open(&log).unwrap()), write);
     for path in &paths {
         assert_eq!(std::fs::read_to_string(path).unwrap().lines().count(), 1);
     }
-    let error = Sink::open(&Output::File(temp.path().join("none/x"))).unwrap_err().to_string();
+    let mut entry = [0; 4096];
+    let length = socket.recv(&mut entry).unwrap();
+    let head = b"PRIORITY=4\nSYSLOG_IDENTIFIER=kvist\nMESSAGE\n";
+    let message = entry[..length].strip_prefix(head).unwrap();
+    let (size, message) = message.split_at(8);
+    assert_eq!(u64::from_le_bytes(size.try_into().unwrap()), message.len() as u64 - 1);
+    let line: serde_json::Value = serde_json::from_slice(message).unwrap();
+    assert_eq!(line["msg"], "x\ny");
+    let log = Log { outputs: vec![Output::File(temp.path().join("none/x"))], ..Log::default() };
+    let error = Sinks::open(&log).err().unwrap().to_string();
     assert!(error.starts_with("cannot open log file "), "{error}");
+}
+
+#[test]
+fn a_log_file_rotates() {
+    let temp = tempfile::tempdir().unwrap();
+    let rotation = Some(Rotation { bytes_max: 100, age_max: None, backups_max: Some(1), compress: false });
+    let log = Log { outputs: vec![Output::File(temp.path().join("a"))], rotation, ..Log::default() };
+    let write =
+        || (0..9).for_each(|n| tracing::info!(n, "a line of more than fifty bytes, with its time and place"));
+    tracing::subscriber::with_default(subscriber(&log, Sinks::open(&log).unwrap()), write);
+    assert_eq!(std::fs::read_dir(temp.path()).unwrap().count(), 2);
 }

@@ -362,7 +362,7 @@ pub struct Mvcc {
     pub ranges: IntCounter,
     /// Writes of one key, inside transactions, too.
     pub puts: IntCounter,
-    /// Keys removed.
+    /// Removals of ranges, and of keys with their lease.
     pub deletes: IntCounter,
     /// Transactions.
     pub txns: IntCounter,
@@ -536,7 +536,9 @@ pub struct Own {
     pub removed_revision: IntGauge,
     /// Pinned reads.
     pub pins: IntGauge,
-    /// Seconds of each phase of the writes that were slow.
+    /// Seconds of each phase of a write.
+    pub write_phases: HistogramVec,
+    /// 1, labelled with versions.
     pub build: IntGaugeVec,
 }
 
@@ -555,6 +557,12 @@ impl Own {
             pins: gauge(
                 "kvist_pinned_reads",
                 "Long reads that hold back the removal of history: ranges, hashes, snapshots.",
+            ),
+            write_phases: histograms(
+                "kvist_write_phase_seconds",
+                "Seconds of each phase of one write in 16: queue, fsync, raft, apply, send.",
+                doubling(0.000_05, 16),
+                &["phase"],
             ),
             build: gauges(
                 "kvist_build_info",

@@ -4,7 +4,9 @@
 //! read at any time, such as sizes, is not kept here: a source registered by [`on_scrape`] fills it in when somebody
 //! asks. Names, help and buckets are facts of etcd (contract section 6); `docs/metrics.md` lists them.
 
+pub mod clients;
 mod families;
+pub mod grpc;
 
 pub use families::{Disk, Lease, METRICS, Metrics, Mvcc, Own, Server, Watch};
 pub use prometheus::{Histogram, IntCounter, IntGauge};
@@ -12,6 +14,7 @@ pub use prometheus::{Histogram, IntCounter, IntGauge};
 use families::REGISTRY;
 use parking_lot::Mutex;
 use prometheus::{Encoder, TextEncoder, core::Collector};
+use std::sync::LazyLock;
 use std::time::Instant;
 
 /// Buckets that begin at `first` and double `count` times.
@@ -27,16 +30,29 @@ pub fn register<C: Collector + Clone + 'static>(family: C) -> C {
 
 type Source = Box<dyn Fn() + Send + Sync>;
 
-static SOURCES: Mutex<Vec<Source>> = Mutex::new(Vec::new());
+static SOURCE: Mutex<Option<Source>> = Mutex::new(None);
 
-/// Calls `source` before each scrape; it sets gauges and must not wait for anything.
-pub fn on_scrape(source: impl Fn() + Send + Sync + 'static) {
-    SOURCES.lock().push(Box::new(source));
+/// While this lives, a source is asked.
+pub struct Scraped(());
+
+impl Drop for Scraped {
+    fn drop(&mut self) {
+        *SOURCE.lock() = None;
+    }
+}
+
+/// Calls `source` before each scrape; it sets gauges and must not wait for anything. There is one at a time.
+pub fn on_scrape(source: impl Fn() + Send + Sync + 'static) -> Scraped {
+    *SOURCE.lock() = Some(Box::new(source));
+    Scraped(())
 }
 
 /// Content type and text of everything there is to know now.
 pub fn render() -> (&'static str, Vec<u8>) {
-    SOURCES.lock().iter().for_each(|source| source());
+    LazyLock::force(&METRICS);
+    if let Some(source) = &*SOURCE.lock() {
+        source();
+    }
     let mut text = Vec::with_capacity(256 << 10);
     TextEncoder::new().encode(&REGISTRY.gather(), &mut text).expect("the families have valid names");
     (prometheus::TEXT_FORMAT, text)

@@ -45,6 +45,41 @@ impl Store {
         self.adopt(base, &old, quota).map_err(Failure::Swap)
     }
 
+    /// The same at the start, before there is a flush thread, if it gains at least `threshold` bytes. What cannot be
+    /// copied, for want of disk space perhaps, stays as it is.
+    pub fn defragment_if_worth(&self, base: &Path, quota: u64, threshold: u64) -> Result<()> {
+        let before = self.sizes();
+        let (size, in_use) = (before.file, before.in_use);
+        if size.saturating_sub(in_use) < threshold {
+            tracing::info!(
+                "current-db-size-bytes" = size,
+                "current-db-size-in-use-bytes" = in_use,
+                "bootstrap-defrag-threshold-bytes" = threshold,
+                "Skipping defragmentation"
+            );
+            return Ok(());
+        }
+        tracing::info!(
+            "current-db-size-bytes" = size,
+            "current-db-size-in-use-bytes" = in_use,
+            "defragmenting"
+        );
+        match self.defragment(base, quota) {
+            Ok(()) => {
+                tracing::info!(
+                    "current-db-size-bytes" = self.sizes().file,
+                    "finished defragmenting directory"
+                );
+                Ok(())
+            }
+            Err(Failure::Copy(error)) => {
+                tracing::error!(%error, "could not defragment; the database stays as it is");
+                Ok(())
+            }
+            Err(Failure::Swap(error)) => Err(error),
+        }
+    }
+
     fn copy_aside(&self, base: &Path) -> Result<()> {
         let temporary = base.join(TEMPORARY);
         fs::create_dir(&temporary).map_err(Error::Io)?;

@@ -80,7 +80,6 @@ impl Writer<'_> {
         let modified = self.next_revision();
         self.move_lease(&key, Image::parse(&previous)?.meta().lease, 0);
         self.store.keys.fetch_sub(1, Ordering::Relaxed);
-        METRICS.mvcc.deletes.inc();
         self.record(key, modified, codec::tombstone_image(modified, expired), Some(previous.clone()));
         Ok(Some(previous))
     }

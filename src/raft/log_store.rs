@@ -3,7 +3,8 @@
 //! Always true: an entry that is not durable yet is in the cache; the cache has no gap and ends with the last entry.
 
 use super::wal::{self, Batch, Durability, Recovered, Wal};
-use super::{LogEntry, LogId, Types, Vote, codec};
+use super::{LogEntry, LogId, Payload, Types, Vote, codec};
+use crate::engine::timing::Step;
 use bytes::Bytes;
 use openraft::storage::{IOFlushed, LogState, RaftLogReader, RaftLogStorage};
 use parking_lot::Mutex;
@@ -12,6 +13,7 @@ use std::fmt::Debug;
 use std::io;
 use std::ops::{Bound, RangeBounds};
 use std::sync::Arc;
+use std::time::Instant;
 
 /// Bytes of durable entries kept in memory for followers and for apply.
 const CACHE_BYTES_MAX: usize = 4 << 20;
@@ -46,7 +48,7 @@ fn from_wal(id: wal::LogId) -> LogId {
 
 fn size(entry: &LogEntry) -> usize {
     let payload = match &entry.payload {
-        super::Payload::Normal(entry) => 2 * entry.bytes().len(), // its bytes, and the command they stand for
+        Payload::Normal(entry) => 2 * entry.bytes().len(), // its bytes, and the command they stand for
         _ => 0,
     };
     payload + size_of::<LogEntry>()
@@ -205,17 +207,24 @@ impl RaftLogStorage<Types> for LogStore {
     {
         let mut batch = Batch::default();
         let mut last = None;
+        let (now, mut proposed) = (Instant::now(), Vec::new());
         {
             let mut state = self.state.lock();
             for entry in entries {
                 batch.entry(to_wal(&entry.log_id), |out| codec::encode_payload(&entry.payload, out));
                 last = Some(entry.log_id.index);
+                if let Payload::Normal(ours) = &entry.payload {
+                    ours.timing().pass(Step::Queued, now);
+                    proposed.push(ours.clone());
+                }
                 state.push(entry);
             }
         }
         let state = Arc::clone(&self.state);
         let done = Box::new(move |result: io::Result<()>| {
             if result.is_ok() {
+                let now = Instant::now();
+                proposed.iter().for_each(|entry| entry.timing().pass(Step::Durable, now));
                 let mut state = state.lock();
                 state.durable = state.durable.max(last);
                 state.trim();

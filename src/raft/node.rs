@@ -10,6 +10,7 @@ use crate::engine::command::Applied;
 use crate::engine::consensus::{BoxFuture, Consensus, Status};
 use crate::engine::entry::Entry;
 use crate::engine::error::Error;
+use crate::metrics::METRICS;
 use crate::mvcc::Store;
 use crate::types::MemberId;
 use openraft::async_runtime::WatchReceiver;
@@ -48,6 +49,8 @@ pub struct Options {
     pub election_timeout: Duration,
     /// Longest time that a proposal may take.
     pub request_timeout: Duration,
+    /// Applying an entry for longer is logged.
+    pub slow_apply: Duration,
 }
 
 /// This member's part in consensus. Cheap to share.
@@ -59,6 +62,7 @@ pub struct Node {
     is_sole_voter_leader: AtomicBool,
     purged: AtomicU64,
     term: AtomicU64,
+    leader: AtomicU64,
 }
 
 /// A started node, and what ends when it fails.
@@ -89,7 +93,7 @@ impl Node {
         let purged = recovered.purged.map_or(0, |id| id.index);
         let log = LogStore::new(wal, recovered)?;
         check_continuity(flushed, &log)?;
-        let machine = StateMachine::new(applier, store, on_applied);
+        let machine = StateMachine::new(applier, store, on_applied, options.slow_apply);
         let config = Arc::new(config(&options).map_err(io::Error::other)?);
         let raft = Raft::new(options.id, config, NoPeers, log, machine).await.map_err(io::Error::other)?;
         let node = Arc::new(Node {
@@ -99,6 +103,7 @@ impl Node {
             is_sole_voter_leader: AtomicBool::new(false),
             purged: AtomicU64::new(purged),
             term: AtomicU64::new(0),
+            leader: AtomicU64::new(0),
         });
         node.lead(&options).await?;
         let failed = node.clone().watch();
@@ -129,6 +134,10 @@ impl Node {
         let metrics = self.raft.server_metrics();
         let metrics = metrics.borrow_watched();
         self.term.store(metrics.vote.leader_id.term, Ordering::Relaxed);
+        let leader = metrics.current_leader.unwrap_or(0);
+        if self.leader.swap(leader, Ordering::Relaxed) != leader && leader != 0 {
+            METRICS.server.leader_changes.inc();
+        }
         let mut voters = metrics.membership_config.voter_ids();
         let is_sole = voters.next() == Some(metrics.id) && voters.next().is_none();
         self.is_sole_voter_leader.store(is_sole && metrics.state == ServerState::Leader, Ordering::SeqCst);
@@ -208,6 +217,7 @@ struct InFlight<'n>(&'n AtomicU64);
 impl<'n> InFlight<'n> {
     fn enter(count: &'n AtomicU64) -> Option<InFlight<'n>> {
         let entered = InFlight(count);
+        METRICS.server.proposals_pending.inc();
         (count.fetch_add(1, Ordering::Relaxed) < PROPOSALS_MAX).then_some(entered)
     }
 }
@@ -215,6 +225,7 @@ impl<'n> InFlight<'n> {
 impl Drop for InFlight<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
+        METRICS.server.proposals_pending.dec();
     }
 }
 
@@ -222,10 +233,12 @@ impl Consensus for Node {
     fn propose(&self, entry: Entry) -> BoxFuture<'_, Result<Applied, Error>> {
         Box::pin(async move {
             let _in_flight = InFlight::enter(&self.proposals).ok_or(Error::TooManyRequests)?;
-            match tokio::time::timeout(self.request_timeout, self.write(entry)).await {
-                Ok(result) => result,
-                Err(_) => Err(Error::Timeout),
+            let written = tokio::time::timeout(self.request_timeout, self.write(entry)).await;
+            let result = written.unwrap_or(Err(Error::Timeout));
+            if result.is_err() {
+                METRICS.server.proposals_failed.inc();
             }
+            result
         })
     }
 
@@ -236,12 +249,17 @@ impl Consensus for Node {
                 return Ok(());
             }
             let linearized = self.raft.ensure_linearizable(ReadPolicy::ReadIndex);
-            match tokio::time::timeout(self.request_timeout, linearized).await {
-                Ok(Ok(_)) => Ok(()),
-                Ok(Err(RaftError::Fatal(_))) => Err(Error::Stopped),
-                Ok(Err(RaftError::APIError(_))) => Err(Error::NoLeader),
-                Err(_) => Err(Error::Timeout),
-            }
+            let Ok(linearized) = tokio::time::timeout(self.request_timeout, linearized).await else {
+                METRICS.server.slow_read_indexes.inc();
+                return Err(Error::Timeout);
+            };
+            linearized.map(drop).map_err(|error| {
+                METRICS.server.read_indexes_failed.inc();
+                match error {
+                    RaftError::Fatal(_) => Error::Stopped,
+                    RaftError::APIError(_) => Error::NoLeader,
+                }
+            })
         })
     }
 

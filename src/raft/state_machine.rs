@@ -3,6 +3,7 @@
 use super::{LogId, Membership, Payload, StoredMembership, Types, codec};
 use crate::engine::apply::{Applier, Effects, LogPosition};
 use crate::engine::command::{Applied, Outcome};
+use crate::engine::timing;
 use crate::mvcc::{self, Store};
 use futures_util::{Stream, StreamExt};
 use openraft::storage::{EntryResponder, RaftStateMachine};
@@ -10,6 +11,7 @@ use openraft::{RaftSnapshotBuilder, SnapshotMeta};
 use parking_lot::Mutex;
 use std::io;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 type Snapshot = openraft::alias::SnapshotOf<Types, Arc<Store>>;
 type Meta = openraft::alias::SnapshotMetaOf<Types>;
@@ -25,19 +27,32 @@ pub struct StateMachine {
     applier: Arc<Mutex<Applier>>,
     store: Arc<Store>,
     on_applied: Arc<OnApplied>,
+    slow_apply: Duration,
 }
 
 impl StateMachine {
-    pub fn new(applier: Arc<Mutex<Applier>>, store: Arc<Store>, on_applied: OnApplied) -> StateMachine {
-        StateMachine { applier, store, on_applied: Arc::new(on_applied) }
+    /// Applying an entry for longer than `slow_apply` is logged.
+    pub fn new(
+        applier: Arc<Mutex<Applier>>,
+        store: Arc<Store>,
+        on_applied: OnApplied,
+        slow_apply: Duration,
+    ) -> StateMachine {
+        StateMachine { applier, store, on_applied: Arc::new(on_applied), slow_apply }
     }
 
     fn apply_batch(&self, batch: &mut Vec<EntryResponder<Types>>) -> io::Result<()> {
         let mut answers = Vec::with_capacity(batch.len());
         let effects = {
             let mut applier = self.applier.lock();
+            let mut begin = Instant::now();
             for (entry, responder) in batch.drain(..) {
                 let applied = apply(&mut applier, entry.log_id, &entry.payload).map_err(io::Error::other)?;
+                let end = Instant::now();
+                if let Payload::Normal(ours) = &entry.payload {
+                    timing::applied(ours, entry.log_id.index, &applied, (begin, end), self.slow_apply);
+                }
+                begin = end;
                 answers.extend(responder.map(|r| (r, applied)));
             }
             applier.take_effects()

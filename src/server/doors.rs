@@ -30,9 +30,10 @@ impl Doors {
             txn_ops_max: config.limits.txn_ops_max as usize,
             request_bytes_max: config.limits.request_bytes_max as usize,
             progress_interval: config.watch_progress_interval,
+            stops_on_defrag: config.gates.is_open("StopGRPCServiceOnDefrag"),
         };
         let etcd = Etcd::new(engine.clone(), &options, shutdown.clone());
-        let grpc = Front::new(etcd, options.request_bytes_max + MESSAGE_OVERHEAD);
+        let grpc = Front::new(etcd, options.request_bytes_max + MESSAGE_OVERHEAD, config.slow.unary);
         let options = http::Options {
             gateway: config.listen.json_gateway,
             origins: config.listen.origins.clone(),

@@ -60,6 +60,10 @@ pub mod meta {
     pub const REMOVED: &[u8] = b"removed";
     /// Prefix of one row a member: its attributes as `engine` encodes them.
     pub const MEMBER: &[u8] = b"member/";
+    /// Version of the cluster, text `X.Y.0`; absent: that of this release.
+    pub const CLUSTER_VERSION: &[u8] = b"cluster_version";
+    /// Where an announced downgrade leads, text `X.Y.0`; absent without one.
+    pub const DOWNGRADE: &[u8] = b"downgrade";
     /// 1 byte: whether users are checked; absent or 0: no.
     pub const AUTH_ENABLED: &[u8] = b"auth_enabled";
     /// u64 LE: how often users, roles or permissions changed, from 1.

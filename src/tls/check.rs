@@ -122,3 +122,49 @@ fn address(bytes: &[u8]) -> Option<IpAddr> {
         .or_else(|_| <[u8; 16]>::try_from(bytes).map(IpAddr::from))
         .ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use rcgen::{CertificateParams, KeyPair};
+
+    fn certificate(hosts: &[&str]) -> CertificateDer<'static> {
+        let hosts: Vec<String> = hosts.iter().map(|host| (*host).to_owned()).collect();
+        let key = KeyPair::generate().unwrap();
+        CertificateParams::new(hosts).unwrap().self_signed(&key).unwrap().der().clone()
+    }
+
+    #[tokio::test]
+    async fn addresses_and_names_are_those_of_the_certificate() {
+        let read = |hosts: &[&str]| Identity::read(&[certificate(hosts)]).unwrap();
+        let here = IpAddr::from([127, 0, 0, 1]);
+        assert!(read(&[]).check_address(here).await.is_ok());
+        assert!(read(&["127.0.0.1"]).check_address(here).await.is_ok());
+        let error = read(&["10.1.2.3", "::1"]).check_address(here).await.unwrap_err();
+        assert_eq!(error.to_string(), "x509: certificate is valid for 10.1.2.3, ::1, not 127.0.0.1");
+        let error = read(&["*.example.com"]).check_address(here).await.unwrap_err();
+        assert_eq!(error.to_string(), r#"tls: "127.0.0.1" does not match any of DNSNames ["*.example.com"]"#);
+        let identity = read(&["a.example.com", "10.1.2.3"]);
+        for (host, expected) in
+            [("A.example.com", true), ("[10.1.2.3]", true), ("b.example.com", false), ("", false)]
+        {
+            assert_eq!(identity.check_allowed(&[], &[host.to_owned()]).is_ok(), expected, "{host}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_and_names_leave_it_standing(
+            at in 0usize..2000, byte in any::<u8>(), host in ".{0,30}", junk in prop::collection::vec(any::<u8>(), 0..99),
+        ) {
+            let mut der = certificate(&["a.example.com", "10.1.2.3"]).to_vec();
+            let at = at % der.len();
+            der[at] = byte;
+            if let Ok(identity) = Identity::read(&[der.into(), junk.clone().into()]) {
+                let _ = identity.check_allowed(&[], &[host]);
+            }
+            let _ = Identity::read(&[junk.into()]);
+        }
+    }
+}

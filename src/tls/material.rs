@@ -55,8 +55,11 @@ pub(super) fn certified_key(cert: &str, key: &str) -> Result<CertifiedKey, Error
     }
 }
 
+/// Trusted certificates, for rustls and as they are.
+type Roots = (RootCertStore, Vec<CertificateDer<'static>>);
+
 /// The roots of clients' certificates, if clients must show one: those of the file, or without a file the system's.
-pub(super) fn roots(files: &TlsFiles) -> Result<Option<RootCertStore>, Error> {
+pub(super) fn roots(files: &TlsFiles) -> Result<Option<Roots>, Error> {
     let path = if !files.trusted_ca.is_empty() {
         files.trusted_ca.as_str()
     } else if files.client_cert_auth {
@@ -66,10 +69,11 @@ pub(super) fn roots(files: &TlsFiles) -> Result<Option<RootCertStore>, Error> {
         return Ok(None);
     };
     let mut roots = RootCertStore::empty();
-    for certificate in certificates(path)? {
-        roots.add(certificate).map_err(|error| Error::new(format!("{path}: {error}")))?;
+    let certificates = certificates(path)?;
+    for certificate in &certificates {
+        roots.add(certificate.clone()).map_err(|error| Error::new(format!("{path}: {error}")))?;
     }
-    Ok(Some(roots))
+    Ok(Some((roots, certificates)))
 }
 
 /// Certificates that nobody may use any more.
@@ -82,10 +86,31 @@ pub(super) enum Revocations {
 
 /// Reads a list, DER or PEM. As at etcd, its signature and its date are not looked at: who may write the file decides.
 pub(super) fn revocations(path: &str) -> Result<Revocations, Error> {
-    let bytes = read(path)?;
-    let der = CertificateRevocationListDer::from_pem_slice(&bytes).map_or(bytes, |der| der.to_vec());
-    let (_, list) = CertificateRevocationList::from_der(&der)
-        .map_err(|error| Error::new(format!("{path}: x509: malformed crl: {error}")))?;
-    let serials = list.iter_revoked_certificates().map(|entry| entry.serial().to_bytes_be()).collect();
-    Ok(Revocations::Serials(serials))
+    let serials = serials(&read(path)?);
+    serials
+        .map(Revocations::Serials)
+        .map_err(|error| Error::new(format!("{path}: x509: malformed crl: {error}")))
+}
+
+fn serials(bytes: &[u8]) -> Result<HashSet<Vec<u8>>, String> {
+    let der = CertificateRevocationListDer::from_pem_slice(bytes);
+    let der = der.as_ref().map_or(bytes, |der| der.as_ref());
+    let (_, list) = CertificateRevocationList::from_der(der).map_err(|error| error.to_string())?;
+    Ok(list.iter_revoked_certificates().map(|entry| entry.serial().to_bytes_be()).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_a_list_or_none(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            let _ = serials(&bytes);
+            let mut framed = vec![0x30, 0x81, bytes.len() as u8];
+            framed.extend(&bytes);
+            let _ = serials(&framed);
+        }
+    }
 }

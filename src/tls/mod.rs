@@ -9,6 +9,7 @@ pub mod auto;
 mod check;
 mod material;
 mod reload;
+mod verify;
 
 use crate::config::{TlsFiles, TlsRules, TlsVersion};
 use check::Identity;
@@ -25,6 +26,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
 use tokio_rustls::LazyConfigAcceptor;
+use verify::Verifier;
 
 /// A connection with TLS.
 pub type Stream<S> = tokio_rustls::server::TlsStream<S>;
@@ -176,9 +178,11 @@ fn server_config(files: &TlsFiles, rules: &TlsRules) -> Result<ServerConfig, Err
         .with_protocol_versions(&versions)
         .map_err(failed)?;
     let builder = match material::roots(files)? {
-        Some(roots) => {
+        Some((roots, certificates)) => {
+            let algorithms = provider.signature_verification_algorithms;
             let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build();
-            builder.with_client_cert_verifier(verifier.map_err(|e| Error::new(format!("tls: {e}")))?)
+            let verifier = verifier.map_err(|error| Error::new(format!("tls: {error}")))?;
+            builder.with_client_cert_verifier(Arc::new(Verifier::new(verifier, certificates, algorithms)))
         }
         None => builder.with_no_client_auth(),
     };

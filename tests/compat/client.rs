@@ -10,6 +10,8 @@ use std::sync::{Arc, Weak};
 
 use kvist::pb::etcdserverpb as pb;
 use kvist::pb::mvccpb::KeyValue;
+use kvist::pb::v3electionpb::election_client::ElectionClient;
+use kvist::pb::v3lockpb::lock_client::LockClient;
 use pb::cluster_client::ClusterClient;
 use pb::compare::{CompareResult, CompareTarget, TargetUnion};
 use pb::kv_client::KvClient;
@@ -39,6 +41,8 @@ pub struct Client {
     pub cluster: ClusterClient<Channel>,
     pub lease: LeaseClient<Channel>,
     pub maintenance: MaintenanceClient<Channel>,
+    pub lock: LockClient<Channel>,
+    pub election: ElectionClient<Channel>,
 }
 
 impl Client {
@@ -50,7 +54,9 @@ impl Client {
             kv: KvClient::new(channel.clone()).max_decoding_message_size(usize::MAX),
             cluster: ClusterClient::new(channel.clone()),
             lease: LeaseClient::new(channel.clone()),
-            maintenance: MaintenanceClient::new(channel),
+            maintenance: MaintenanceClient::new(channel.clone()),
+            lock: LockClient::new(channel.clone()),
+            election: ElectionClient::new(channel),
         }
     }
 

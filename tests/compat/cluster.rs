@@ -2,8 +2,10 @@
 
 use kvist::pb::etcdserverpb as pb;
 use sha1::{Digest, Sha1};
+use tonic::{Code, Response, Status};
 
-use crate::client::{get, own};
+use crate::client::{Client, Stop, expect_error, get, own};
+use crate::support::is_foreign_server;
 
 fn id_of(bytes: &[u8]) -> u64 {
     u64::from_be_bytes(Sha1::digest(bytes)[..8].try_into().expect("8 bytes"))
@@ -32,4 +34,105 @@ async fn c_2_c_9_member_list() {
     }
     let header = c.range(get("a")).await.header.expect("header");
     assert_eq!((header.member_id, header.cluster_id), (member_id, id_of(&member_id.to_be_bytes())));
+}
+
+async fn list(c: &Client) -> Vec<pb::Member> {
+    let request = pb::MemberListRequest { linearizable: true };
+    c.cluster.clone().member_list(request).await.expect("member list").into_inner().members
+}
+
+async fn add(c: &Client, urls: &[&str], is_learner: bool) -> Result<Response<pb::MemberAddResponse>, Status> {
+    let peer_ur_ls = urls.iter().map(|url| (*url).to_owned()).collect();
+    c.cluster.clone().member_add(pb::MemberAddRequest { peer_ur_ls, is_learner }).await
+}
+
+async fn update(c: &Client, id: u64, urls: &[&str]) -> Result<Response<pb::MemberUpdateResponse>, Status> {
+    let peer_ur_ls = urls.iter().map(|url| (*url).to_owned()).collect();
+    c.cluster.clone().member_update(pb::MemberUpdateRequest { id, peer_ur_ls }).await
+}
+
+/// C-1, C-3: what can't be added to a cluster of one. What a real etcd would add is refused by kvist.
+#[tokio::test]
+async fn c_1_c_3_member_add() {
+    let c = own(&[]).await;
+    let bad: [&[&str]; 7] = [
+        &[],
+        &[""],
+        &["127.0.0.1:1"],
+        &["ftp://127.0.0.1:1"],
+        &["http://127.0.0.1"],
+        &["http://127.0.0.1:1/x"],
+        &["http://127.0.0.1:1", "x"],
+    ];
+    for urls in bad {
+        let result = add(&c, urls, false).await;
+        expect_error(result, Code::InvalidArgument, "etcdserver: given member URLs are invalid");
+    }
+    let mine = format!("http://127.0.0.1:{}", c.server().peer_port);
+    for urls in [vec![mine.as_str()], vec!["http://127.0.0.1:1", &mine]] {
+        for is_learner in [false, true] {
+            let result = add(&c, &urls, is_learner).await;
+            expect_error(result, Code::FailedPrecondition, "etcdserver: Peer URLs already exists");
+        }
+    }
+    if is_foreign_server() {
+        return;
+    }
+    for is_learner in [false, true] {
+        let result = add(&c, &["http://127.0.0.1:1"], is_learner).await;
+        let text = "kvist does not support clusters of more than one member yet";
+        expect_error(result, Code::FailedPrecondition, text);
+    }
+    assert_eq!(list(&c).await.len(), 1);
+}
+
+/// C-5, C-6, C-8: the last voter stays; there is no learner; unknown ids.
+#[tokio::test]
+async fn c_5_c_6_c_8_member_remove_and_promote() {
+    let c = own(&[]).await;
+    let me = list(&c).await[0].id;
+    let remove = |id| {
+        let mut cluster = c.cluster.clone();
+        async move { cluster.member_remove(pb::MemberRemoveRequest { id }).await }
+    };
+    let promote = |id| {
+        let mut cluster = c.cluster.clone();
+        async move { cluster.member_promote(pb::MemberPromoteRequest { id }).await }
+    };
+    let few = "etcdserver: re-configuration failed due to not enough started members";
+    expect_error(remove(me).await, Code::Unknown, few);
+    expect_error(remove(4711).await, Code::NotFound, "etcdserver: member not found");
+    let voter = "etcdserver: can only promote a learner member";
+    expect_error(promote(me).await, Code::FailedPrecondition, voter);
+    expect_error(promote(4711).await, Code::NotFound, "etcdserver: member not found");
+    assert_eq!(list(&c).await.len(), 1);
+}
+
+/// C-7: peer URLs are replaced by whatever comes, and stay over a restart with the old flags; id and name stay.
+#[tokio::test(flavor = "multi_thread")]
+async fn c_7_member_update() {
+    let mut c = own(&[]).await;
+    let before = list(&c).await.remove(0);
+    expect_error(
+        update(&c, 4711, &["http://127.0.0.1:1"]).await,
+        Code::NotFound,
+        "etcdserver: member not found",
+    );
+    let old = before.peer_ur_ls[0].as_str();
+    for urls in
+        [vec![], vec!["no URL at all", "http://127.0.0.1:1/x"], vec![old], vec!["http://127.0.0.1:1", old]]
+    {
+        let answer = update(&c, before.id, &urls).await.expect("member update").into_inner();
+        let header = answer.header.expect("header");
+        assert_eq!((header.member_id, header.revision), (before.id, 0));
+        let peer_ur_ls = urls.iter().map(|url| (*url).to_owned()).collect();
+        let expected = pb::Member { peer_ur_ls, ..before.clone() };
+        assert_eq!(answer.members, std::slice::from_ref(&expected));
+        assert_eq!(list(&c).await, [expected]);
+    }
+    let after = list(&c).await;
+    for stop in [Stop::Kill, Stop::Terminate] {
+        c.restart(stop).await;
+        assert_eq!(list(&c).await, after, "{stop:?}");
+    }
 }

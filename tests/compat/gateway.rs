@@ -137,6 +137,30 @@ fn h_2_cluster_and_maintenance_calls() {
 }
 
 #[test]
+fn h_2_locks_and_elections() {
+    let server = Server::start();
+    call(&server, "lease/grant", r#"{"TTL":600,"ID":7}"#);
+    let lock = call(&server, "lock/lock", r#"{"name":"Zm9v","lease":"7"}"#);
+    assert_eq!(lock["key"], "Zm9vLzc=", "foo/7");
+    let busy = r#"{"name":"Zm9v"}"#;
+    let waits = curl(&["-H", "Grpc-Timeout: 300m", "-d", busy, &(server.url() + "/v3/lock/lock")]);
+    waits.expect_error(504, 4, "context deadline exceeded");
+    call(&server, "lock/unlock", r#"{"key":"Zm9vLzc="}"#);
+    assert!(call(&server, "lock/lock", busy)["key"].is_string());
+
+    let won = call(&server, "election/campaign", r#"{"name":"ZWw=","lease":7,"value":"MQ=="}"#);
+    let leader = won["leader"].clone();
+    assert_eq!(
+        (&leader["name"], &leader["key"], &leader["lease"]),
+        (&json!("ZWw="), &json!("ZWwvNw=="), &json!("7"))
+    );
+    call(&server, "election/proclaim", &json!({"leader": leader, "value": "Mg=="}).to_string());
+    assert_eq!(call(&server, "election/leader", r#"{"name":"ZWw="}"#)["kv"]["value"], "Mg==");
+    call(&server, "election/resign", &json!({ "leader": leader }).to_string());
+    post(&server, "election/leader", r#"{"name":"ZWw="}"#).expect_error(500, 2, "election: no leader");
+}
+
+#[test]
 fn h_3_h_5_forms_of_input() {
     let server = Server::start();
     call(&server, "kv/put", r#"{"key":"Zm9v","value":"YmFy"}"#);

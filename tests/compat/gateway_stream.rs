@@ -160,6 +160,19 @@ fn h_10_watchers_end_with_their_client() {
 }
 
 #[test]
+fn h_9_observe() {
+    let server = Server::start();
+    call(&server, "lease/grant", r#"{"TTL":600,"ID":7}"#);
+    let mut observed = Stream::open(&server, "election/observe");
+    observed.send(r#"{"name":"ZWw="}"#);
+    observed.finish();
+    let won = call(&server, "election/campaign", r#"{"name":"ZWw=","lease":7,"value":"MQ=="}"#);
+    assert_eq!(observed.result()["kv"]["value"], "MQ==");
+    call(&server, "election/proclaim", &json!({"leader": won["leader"], "value": "Mg=="}).to_string());
+    assert_eq!(observed.result()["kv"]["value"], "Mg==");
+}
+
+#[test]
 fn h_9_snapshot() {
     let server = Server::start();
     call(&server, "kv/put", r#"{"key":"Zm9v","value":"YmFy"}"#);

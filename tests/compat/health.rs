@@ -1,8 +1,9 @@
 //! The gRPC health service, and calls to what does not exist (contract 1.0).
 
+use kvist::pb::etcdserverpb::DefragmentRequest;
 use kvist::pb::health::health_check_response::ServingStatus;
 use kvist::pb::health::health_client::HealthClient;
-use kvist::pb::health::{HealthCheckRequest, HealthCheckResponse};
+use kvist::pb::health::{HealthCheckRequest, HealthCheckResponse, HealthListRequest};
 use tonic::Code;
 use tonic::codegen::http::uri::PathAndQuery;
 use tonic_prost::ProstCodec;
@@ -38,6 +39,41 @@ async fn health_watch() {
         let first: HealthCheckResponse = first.expect("a healthy stream").expect("a message");
         assert_eq!(first.status(), expected);
     }
+}
+
+/// Contract 1.0 (Health): the list has the empty name alone.
+#[tokio::test]
+async fn health_list() {
+    let server = Server::start();
+    let mut client = HealthClient::new(Clients::connect(&server).await.channel);
+    let statuses = client.list(HealthListRequest {}).await.expect("list").into_inner().statuses;
+    assert_eq!(
+        statuses,
+        [(String::new(), HealthCheckResponse { status: ServingStatus::Serving as i32 })].into()
+    );
+}
+
+/// Contract 1.0 (Health): a defragmentation is told to those who check, behind its gate.
+#[tokio::test]
+async fn health_during_defragmentation() {
+    let server = Server::start_with(&["--feature-gates=StopGRPCServiceOnDefrag=true"]);
+    let clients = Clients::connect(&server).await;
+    let mut client = HealthClient::new(clients.channel.clone());
+    let mut stream = client.watch(asking("")).await.expect("watch").into_inner();
+    let seen = async move {
+        let mut statuses = Vec::new();
+        while statuses.len() < 3 {
+            statuses.push(stream.message().await.expect("a healthy stream").expect("a message").status());
+        }
+        statuses
+    };
+    let seen = tokio::spawn(tokio::time::timeout(REPLY_TIMEOUT, seen));
+    while !seen.is_finished() {
+        // A watcher may miss a short one.
+        clients.maintenance.clone().defragment(DefragmentRequest {}).await.expect("defragment");
+    }
+    let (serving, not) = (ServingStatus::Serving, ServingStatus::NotServing);
+    assert_eq!(seen.await.expect("no panic").expect("in time"), [serving, not, serving]);
 }
 
 /// Contract 1.0 (reflection): unknown services and methods are Unimplemented, and the connection stays good.

@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::os::unix::process::ExitStatusExt;
 use std::time::Duration;
 
 use serde_json::json;
@@ -17,6 +18,21 @@ fn alarm(server: &Server, action: &str, kind: &str) {
     let member = call(server, "maintenance/status", "{}")["header"]["member_id"].clone();
     let body = json!({ "action": action, "memberID": member, "alarm": kind });
     call(server, "maintenance/alarm", &body.to_string());
+}
+
+/// X-10: `/version`, and `/downgrade/enabled` on the peer port, tell of a downgrade.
+#[test]
+fn x_10_http_tells_of_a_downgrade() {
+    let server = Server::start();
+    let cluster = || get(&server, "/version").json()["etcdcluster"].clone();
+    wait_until("the version of the cluster", Duration::from_secs(15), || cluster() == "3.7.0");
+    let url = format!("http://127.0.0.1:{}/downgrade/enabled", server.peer_port);
+    assert_eq!(curl(&[&url]).body, "false");
+    call(&server, "maintenance/downgrade", r#"{"action":"ENABLE","version":"3.6"}"#);
+    assert_eq!(curl(&[&url]).body, "true");
+    wait_until("the version of the downgrade", Duration::from_secs(15), || cluster() == "3.6.0");
+    call(&server, "maintenance/downgrade", r#"{"action":"CANCEL"}"#);
+    assert_eq!(curl(&[&url]).body, "false");
 }
 
 #[test]
@@ -287,7 +303,8 @@ fn http_half_a_request_holds_up_nobody() {
     assert!(refused == 431 || is_foreign_server(), "{refused}");
     assert_eq!(get(&server, "/health").status, 200);
     if !is_foreign_server() {
-        assert!(server.terminate().success()); // etcd waits for the bodies that don't come.
+        // etcd waits for the bodies that do not come.
+        assert_eq!(server.terminate().signal(), Some(15));
     }
     drop(halves);
 }

@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, Command, Stdio};
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -100,7 +100,7 @@ impl Stream {
             .spawn()
             .expect("run curl");
         let stdout = BufReader::new(child.stdout.take().expect("stdout is piped"));
-        let (sender, lines) = channel();
+        let (sender, lines) = sync_channel(1000);
         std::thread::spawn(move || {
             for line in stdout.lines().map_while(Result::ok) {
                 if sender.send(line).is_err() {

@@ -113,6 +113,17 @@ fn listeners_may_be_unix_sockets() {
 }
 
 #[test]
+fn listeners_may_share_a_port() {
+    let (first, second) =
+        (tempfile::tempdir().expect("a directory"), tempfile::tempdir().expect("a directory"));
+    let port = free_port();
+    let flags = ["--socket-reuse-port=true".to_owned(), "--socket-reuse-address".to_owned()];
+    let _first = start(first.path(), port, free_port(), &flags);
+    let _second = start(second.path(), port, free_port(), &flags);
+    assert!((0..10).all(|_| health(port)));
+}
+
+#[test]
 fn listeners_do_not_wait_for_slow_handshakes() {
     let secure = Secure::start(&[]);
     let port = secure.server.client_port;

@@ -158,6 +158,120 @@ async fn x_2_alarm_text_in_status() {
     assert_eq!(words, [format!("memberID:{me}").as_str(), "alarm:NOSPACE"]);
 }
 
+/// X-2 (errors): the alarm of no member in particular has no member in its text. X-3: types that do not exist.
+#[tokio::test]
+async fn x_2_x_3_alarm_of_no_member() {
+    let server = Server::start();
+    let clients = Clients::connect(&server).await;
+    clients.alarm(AlarmAction::Activate, 0, pb::AlarmType::Nospace).await;
+    assert_eq!(clients.status().await.errors, ["alarm:NOSPACE"]);
+    let request = pb::AlarmRequest { action: AlarmAction::Get as i32, member_id: 0, alarm: 7 };
+    let unknown = clients.maintenance.clone().alarm(request).await.expect("alarm").into_inner();
+    assert!(unknown.alarms.is_empty());
+    assert_eq!(clients.alarm(AlarmAction::Deactivate, 0, pb::AlarmType::Nospace).await.alarms.len(), 1);
+    assert!(clients.status().await.errors.is_empty());
+}
+
+/// the check at the start and the one now and then; alone, they find nothing to complain of.
+#[tokio::test(flavor = "multi_thread")]
+async fn x_11_corruption_checks() {
+    let mut server =
+        Server::start_with(&["--feature-gates=InitialCorruptCheck=true", "--corrupt-check-time=100ms"]);
+    let clients = Clients::connect(&server).await;
+    clients.put("a", "").await;
+    let has_checked =
+        |server: &Server| server.log_lines().iter().any(|l| l.contains("initial corruption check"));
+    assert!(!has_checked(&server), "a new member has nothing to check");
+    tokio::task::block_in_place(|| {
+        server.kill();
+        server.restart();
+    });
+    let clients = Clients::connect(&server).await;
+    let logged = |text: &str| server.log_lines().iter().any(|line| line.contains(text));
+    assert!(logged("starting initial corruption check"));
+    assert!(logged("initial corruption checking passed; no corruption"));
+    let checked = async {
+        while !logged("finished peer corruption check") {
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(20), checked).await.expect("a check in time");
+    assert!(logged("enabled corruption checking"));
+    assert!(clients.status().await.errors.is_empty());
+    clients.put("a", "").await;
+}
+
+/// this member is the only one that leadership can be moved to.
+#[tokio::test]
+async fn x_9_move_leader() {
+    let server = Server::start();
+    let clients = Clients::connect(&server).await;
+    let me = clients.status().await.leader;
+    let to =
+        async |target_id| clients.maintenance.clone().move_leader(pb::MoveLeaderRequest { target_id }).await;
+    assert_eq!(to(me).await.expect("move leader").into_inner().header, None);
+    for unknown in [0, 4711] {
+        let refused = to(unknown).await;
+        assert_refused(refused, Code::FailedPrecondition, "etcdserver: bad leader transferee");
+    }
+}
+
+/// checks, what they answer, and that an announced downgrade is seen, follows the rules and survives a crash.
+#[tokio::test(flavor = "multi_thread")]
+async fn x_10_downgrade() {
+    use pb::downgrade_request::DowngradeAction::{Cancel, Enable, Validate};
+    let mut server = Server::start();
+    let mut clients = Clients::connect(&server).await;
+    let call = |clients: &Clients, action: i32, version: &str| {
+        let request = pb::DowngradeRequest { action, version: version.into() };
+        let mut maintenance = clients.maintenance.clone();
+        async move { maintenance.downgrade(request).await.map(Response::into_inner) }
+    };
+    for (version, text) in [
+        ("x", "etcdserver: wrong downgrade target version format"),
+        ("3", "etcdserver: wrong downgrade target version format"),
+        ("3.7", "etcdserver: invalid downgrade target version"),
+        ("3.5.0", "etcdserver: invalid downgrade target version"),
+    ] {
+        for action in [Validate, Enable] {
+            assert_refused(call(&clients, action as i32, version).await, Code::InvalidArgument, text);
+        }
+    }
+    assert_refused(call(&clients, 7, "3.6").await, Code::Unknown, "etcdserver: unknown method");
+    for (action, version) in [(Validate, "3.6"), (Validate, "3.6.11"), (Cancel, ""), (Enable, "3.6.1")] {
+        let answer = call(&clients, action as i32, version).await.expect("downgrade");
+        assert_header(answer.header.as_ref(), 1);
+        assert_eq!(answer.version, "3.7");
+    }
+    let info = clients.status().await.downgrade_info.expect("downgrade info");
+    assert_eq!((info.enabled, info.target_version.as_str()), (true, "3.6.0"));
+    let version = async |clients: &Clients, expected: &str| {
+        while clients.status().await.storage_version != expected {
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+    };
+    let patience = std::time::Duration::from_secs(30);
+    tokio::time::timeout(patience, version(&clients, "3.6.0")).await.expect("the data become those of 3.6");
+    for (target, code, text) in [
+        ("3.6", Code::InvalidArgument, "etcdserver: invalid downgrade target version"),
+        ("3.5", Code::FailedPrecondition, "etcdserver: cluster has a downgrade job in progress"),
+    ] {
+        assert_refused(call(&clients, Enable as i32, target).await, code, text);
+    }
+    tokio::task::block_in_place(|| {
+        server.kill();
+        server.restart();
+    });
+    clients = Clients::connect(&server).await;
+    let status = clients.status().await;
+    assert_eq!(status.storage_version, "3.6.0");
+    assert_eq!(status.downgrade_info.expect("downgrade info").target_version, "3.6.0");
+    assert_eq!(call(&clients, Cancel as i32, "").await.expect("cancel").version, "3.6");
+    let info = clients.status().await.downgrade_info.expect("downgrade info");
+    assert_eq!((info.enabled, info.target_version.as_str()), (false, ""));
+    tokio::time::timeout(patience, version(&clients, "3.7.0")).await.expect("the data become those of 3.7");
+}
+
 /// the CORRUPT alarm refuses what goes through the log; reading and disarming work.
 #[tokio::test]
 async fn x_4_corrupt_alarm() {

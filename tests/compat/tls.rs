@@ -131,8 +131,11 @@ fn tls_client_certificates_must_come_from_the_authority() {
         let stranger = Ca::new(&secure.ca.dir.join("stranger"));
         stranger.issue("root", "root", &[], 7);
         assert!(secure.lets_in(&secure.client_named("root")));
+        assert!(secure.lets_in(&secure.client_named("ca")));
         assert!(!secure.lets_in(&secure.client()));
-        assert!(!secure.lets_in(&secure.client().with_identity(&stranger, "root")));
+        for name in ["root", "ca"] {
+            assert!(!secure.lets_in(&secure.client().with_identity(&stranger, name)), "{name}");
+        }
         for (name, expected) in [(Some("root"), true), (None, false)] {
             let mut put = secure.etcdctl(name);
             let put = put.args(["--command-timeout=2s", "put", "a", "b"]).output().expect("run etcdctl");

@@ -1,13 +1,18 @@
 //! The process seen from outside: flags, environment, exit codes, log lines, the data directory, signals.
 //! Cases that etcd shares are also run against it (`KVIST_TEST_SERVER=/path/to/etcd`), which checks the cases.
 
+mod config;
+mod lifecycle;
 #[path = "../support/mod.rs"]
 mod support;
 
+mod failure;
+
+use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
-use support::{Server, free_port, is_foreign_server, server_binary, wait_until};
+use support::{READY, Server, free_port, is_foreign_server, server_binary, wait_until};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -121,8 +126,6 @@ fn what_must_not_be_ignored_is_refused() {
     }
     for flag in [
         "--discovery-srv=x",
-        "--force-new-cluster",
-        "--config-file=x",
         "--initial-cluster-state=existing",
         "--initial-cluster=default=http://localhost:2380,b=http://localhost:2382",
         "--wal-dir=/proc/none",
@@ -198,35 +201,59 @@ fn console_lines_go_to_the_outputs_that_are_named() {
     assert!(text.contains("\tinfo\t") && text.contains("ready to serve client requests"), "{text}");
 }
 
+/// P-4: the server stops in order, frees its directory, and ends by the signal that it got.
 #[test]
-fn sigterm_and_sigint_end_a_server_with_0() {
-    if is_foreign_server() {
-        return; // etcd raises the signal again
-    }
+fn p_4_a_server_ends_by_the_signal_that_stopped_it() {
     let mut server = Server::start();
-    assert_eq!(server.terminate().code(), Some(0));
-    server.restart();
-    let begin = Instant::now();
-    let dir = server.data_dir().to_owned();
-    send(server.pid(), "INT");
-    wait_until("the data directory to be free", PATIENCE, || !is_locked(&dir));
-    assert!(begin.elapsed() < Duration::from_secs(10));
-    assert!(server.log_lines().iter().any(|line| line.contains("\"signal\":\"interrupt\"")));
+    for (signal, number, name) in [("TERM", 15, "terminated"), ("INT", 2, "interrupt")] {
+        let begin = Instant::now();
+        let status = server.stop_by(signal);
+        assert_eq!(status.signal(), Some(number), "{status:?}");
+        assert!(begin.elapsed() < Duration::from_secs(10));
+        let logged = |text: &str| server.log_lines().iter().any(|line| line.contains(text));
+        wait_until("the last lines", PATIENCE, || logged("closed etcd server"));
+        assert!(logged("received signal; shutting down") && logged(&format!("\"signal\":\"{name}\"")));
+        server.restart();
+    }
+}
+
+/// P-4: no signal ends process 1 (of a container), so it leaves with 0.
+#[test]
+fn p_4_process_1_leaves_with_0() {
+    let dir = tempfile::tempdir().expect("temporary directory");
+    let url = format!("http://127.0.0.1:{}", free_port());
+    let peer_url = format!("http://127.0.0.1:{}", free_port());
+    let log = dir.path().join("log");
+    let mut unshare = Command::new("unshare")
+        .args(["--user", "--map-root-user", "--pid", "--fork", "--kill-child"])
+        .arg(server_binary())
+        .arg(format!("--data-dir={}", dir.path().join("data").display()))
+        .args([&format!("--listen-client-urls={url}"), &format!("--advertise-client-urls={url}")])
+        .args([
+            &format!("--listen-peer-urls={peer_url}"),
+            &format!("--initial-advertise-peer-urls={peer_url}"),
+        ])
+        .arg(format!("--initial-cluster=default={peer_url}"))
+        .stdout(Stdio::null())
+        .stderr(std::fs::File::create(&log).expect("log file"))
+        .spawn()
+        .expect("unshare, of util-linux");
+    let text = || std::fs::read_to_string(&log).expect("log file");
+    wait_until("the server", PATIENCE, || text().contains(READY) || text().contains("unshare: "));
+    if text().contains("unshare: ") {
+        eprintln!("skipped: this system gives no process namespace: {}", text());
+        unshare.wait().expect("the end of unshare");
+        return;
+    }
+    let children = format!("/proc/{0}/task/{0}/children", unshare.id());
+    let child = std::fs::read_to_string(children).expect("the child of unshare");
+    send(child.trim().parse().expect("a process id"), "TERM");
+    assert_eq!(unshare.wait().expect("the end of the server").code(), Some(0), "{}", text());
 }
 
 fn send(pid: u32, signal: &str) {
     let status = Command::new("kill").args([&format!("-{signal}"), &pid.to_string()]).status().expect("kill");
     assert!(status.success());
-}
-
-fn is_locked(data_dir: &Path) -> bool {
-    let args = [
-        "--data-dir".to_owned(),
-        data_dir.display().to_string(),
-        "--listen-peer-urls=http://192.0.2.1:1".into(),
-    ];
-    let args: Vec<&str> = args.iter().map(String::as_str).collect();
-    texts(finish(command(data_dir, &args))).2.contains("is in use by another process")
 }
 
 #[test]

@@ -24,7 +24,7 @@ pub struct Ca {
 }
 
 impl Ca {
-    /// Makes an authority; its certificate is `dir/ca.pem`.
+    /// Makes an authority: `dir/ca.pem`, `dir/ca.key`.
     pub fn new(dir: &Path) -> Ca {
         std::fs::create_dir_all(dir).expect("directory of certificates");
         let mut params = CertificateParams::default();
@@ -33,6 +33,7 @@ impl Ca {
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         let key = KeyPair::generate().expect("a key");
+        std::fs::write(dir.join("ca.key"), key.serialize_pem()).expect("write ca.key");
         let issuer = CertifiedIssuer::self_signed(params, key).expect("an authority");
         std::fs::write(dir.join("ca.pem"), issuer.pem()).expect("write ca.pem");
         Ca { issuer, dir: dir.to_owned() }

@@ -61,6 +61,8 @@ pub struct Server {
     pub peer_port: u16,
     data_dir: PathBuf,
     args: Vec<String>,
+    /// What a shell runs before the server.
+    before: Option<String>,
     log: Arc<Mutex<Vec<String>>>,
     _temp: Option<tempfile::TempDir>,
 }
@@ -85,28 +87,41 @@ impl Server {
         Server::start_on(data_dir, free_port(), free_port(), args)
     }
 
+    /// Starts a server with a fresh data directory from a shell that has run a command before.
+    pub fn start_after(command: &str, args: &[&str]) -> Server {
+        let temp = tempfile::tempdir().expect("temporary directory");
+        let data_dir = temp.path().join("data");
+        let mut server =
+            Server::launch(server_binary(), &data_dir, free_port(), free_port(), args, Some(command));
+        server._temp = Some(temp);
+        server
+    }
+
     /// Starts a server on given ports.
     pub fn start_on(data_dir: &Path, client_port: u16, peer_port: u16, args: &[&str]) -> Server {
-        Server::start_binary(server_binary(), data_dir, client_port, peer_port, args)
+        Server::launch(server_binary(), data_dir, client_port, peer_port, args, None)
     }
 
     /// Starts another server than the one under test on a given data directory, which outlives it.
     pub fn start_other(binary: &Path, data_dir: &Path) -> Server {
-        Server::start_binary(binary.to_owned(), data_dir, free_port(), free_port(), &[])
+        Server::launch(binary.to_owned(), data_dir, free_port(), free_port(), &[], None)
     }
 
-    fn start_binary(
+    fn launch(
         binary: PathBuf,
         data_dir: &Path,
         client_port: u16,
         peer_port: u16,
         args: &[&str],
+        before: Option<&str>,
     ) -> Server {
         let args: Vec<String> = args.iter().map(|a| (*a).to_owned()).collect();
         let log = Arc::new(Mutex::new(Vec::new()));
-        let child = spawn(&binary, data_dir, client_port, peer_port, &args, &log);
+        let before = before.map(str::to_owned);
+        let child = spawn(&binary, before.as_deref(), data_dir, client_port, peer_port, &args, &log);
         let data_dir = data_dir.to_owned();
-        let server = Server { binary, child, client_port, peer_port, data_dir, args, log, _temp: None };
+        let server =
+            Server { binary, child, client_port, peer_port, data_dir, args, before, log, _temp: None };
         server.wait_ready();
         server
     }
@@ -142,9 +157,18 @@ impl Server {
 
     /// Sends SIGTERM and waits for the end; returns the exit status.
     pub fn terminate(&mut self) -> std::process::ExitStatus {
-        let status =
-            Command::new("kill").args(["-TERM", &self.pid().to_string()]).status().expect("kill -TERM");
-        assert!(status.success(), "kill -TERM failed");
+        self.stop_by("TERM")
+    }
+
+    /// Sends a signal and waits for the end; returns the exit status.
+    pub fn stop_by(&mut self, signal: &str) -> std::process::ExitStatus {
+        let args = [format!("-{signal}"), self.pid().to_string()];
+        assert!(Command::new("kill").args(args).status().expect("kill").success(), "kill -{signal} failed");
+        self.ended()
+    }
+
+    /// Waits for the end of the process; returns the exit status.
+    pub fn ended(&mut self) -> std::process::ExitStatus {
         let deadline = Instant::now() + START_TIMEOUT;
         loop {
             if let Some(status) = self.child.try_wait().expect("wait for the server") {
@@ -161,8 +185,15 @@ impl Server {
 
     /// Starts the process again (after `kill` or `terminate`) on the same ports and data directory.
     pub fn restart(&mut self) {
-        self.child =
-            spawn(&self.binary, &self.data_dir, self.client_port, self.peer_port, &self.args, &self.log);
+        self.child = spawn(
+            &self.binary,
+            self.before.as_deref(),
+            &self.data_dir,
+            self.client_port,
+            self.peer_port,
+            &self.args,
+            &self.log,
+        );
         self.wait_ready();
     }
 
@@ -183,6 +214,7 @@ impl Drop for Server {
 
 fn spawn(
     binary: &Path,
+    before: Option<&str>,
     data_dir: &Path,
     client: u16,
     peer: u16,
@@ -191,7 +223,15 @@ fn spawn(
 ) -> Child {
     log.lock().clear();
     let (client, peer) = (format!("http://127.0.0.1:{client}"), format!("http://127.0.0.1:{peer}"));
-    let mut child = Command::new(binary)
+    let mut command = match before {
+        None => Command::new(binary),
+        Some(before) => {
+            let mut shell = Command::new("sh");
+            shell.arg("-c").arg(format!("{before}; exec \"$0\" \"$@\"")).arg(binary);
+            shell
+        }
+    };
+    let mut child = command
         .arg("--data-dir")
         .arg(data_dir)
         .args(["--listen-client-urls", &client, "--advertise-client-urls", &client])

@@ -37,6 +37,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "mvcc::Result",
             "pb",
             "shutdown",
+            "telemetry",
             "tls",
             "types",
             "version",
@@ -46,8 +47,8 @@ const ALLOWED: &[(&str, &[&str])] = &[
     (
         "engine",
         &[
-            "bbolt",
             "auth",
+            "bbolt",
             "lease",
             "metrics",
             "mvcc",
@@ -56,7 +57,6 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "storage::codec",
             "storage::schema",
             "types",
-            "version",
         ],
     ),
     ("mvcc", &["metrics", "storage", "types"]),
@@ -73,6 +73,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("metrics", &[]),
     ("pb", &[]),
     ("shutdown", &[]),
+    ("telemetry", &["config"]),
     ("types", &[]),
     ("version", &[]),
 ];
@@ -87,6 +88,10 @@ const CONFINED: &[(&str, &[&str])] = &[
     ("tokio_rustls", &["client", "tls"]),
     ("hyper", &["api"]),
     ("hyper_util", &["api", "client"]),
+    ("opentelemetry", &["telemetry"]),
+    ("opentelemetry_otlp", &["telemetry"]),
+    ("opentelemetry_sdk", &["telemetry"]),
+    ("prometheus", &["metrics"]),
 ];
 
 /// A path such as `engine::watch::Hub`, taken from the code, and the line where it begins.

@@ -2,6 +2,7 @@
 //! documents mention what exists. Reads files only; `make verify` and `make test` run it.
 
 mod documents;
+mod flags;
 mod layering;
 mod source;
 

@@ -52,6 +52,26 @@ errors! {
     LeaseExists = FailedPrecondition, "etcdserver: lease already exists";
     /// Above the longest TTL.
     LeaseTtlTooLarge = OutOfRange, "etcdserver: too large lease TTL";
+    /// Another member is reached by this URL.
+    PeerUrlExists = FailedPrecondition, "etcdserver: Peer URLs already exists";
+    /// The change would leave too few members. etcd sends this one as Unknown (C-5).
+    NotEnoughStarted = Unknown, "etcdserver: re-configuration failed due to not enough started members";
+    /// No URLs, or not URLs of a member.
+    BadMemberUrls = InvalidArgument, "etcdserver: given member URLs are invalid";
+    /// Only learners can be promoted.
+    NotLearner = FailedPrecondition, "etcdserver: can only promote a learner member";
+    /// Only the leader can do this.
+    NotLeader = FailedPrecondition, "etcdserver: not leader";
+    /// Nobody can hand leadership to this one.
+    BadTransferee = FailedPrecondition, "etcdserver: bad leader transferee";
+    /// A downgrade to something that is no version.
+    BadDowngradeFormat = InvalidArgument, "etcdserver: wrong downgrade target version format";
+    /// A downgrade to another version than the one below.
+    BadDowngradeTarget = InvalidArgument, "etcdserver: invalid downgrade target version";
+    /// There is one already.
+    DowngradeInProgress = FailedPrecondition, "etcdserver: cluster has a downgrade job in progress";
+    /// An unknown action. Not in etcd's table of errors.
+    UnknownMethod = Unknown, "etcdserver: unknown method";
     /// No such member.
     MemberNotFound = NotFound, "etcdserver: member not found";
     /// The encoded request exceeds `--max-request-bytes`.
@@ -188,6 +208,7 @@ pub fn status(error: engine::Error) -> Status {
         engine::Error::Timeout => Error::Timeout,
         engine::Error::Stopped => Error::Stopped,
         engine::Error::MemberNotFound => Error::MemberNotFound,
+        engine::Error::PeerUrlTaken => Error::PeerUrlExists,
     };
     error.into()
 }

@@ -1,17 +1,18 @@
 //! The Maintenance service: state, alarms, hashes, defragmentation.
 
-use super::cluster::absent;
 use super::{Etcd, error, snapshot};
 use crate::engine::Origin;
 use crate::engine::command::{AlarmKind, Command};
+use crate::engine::versions::ClusterVersion;
 use crate::pb::etcdserverpb::alarm_request::AlarmAction;
+use crate::pb::etcdserverpb::downgrade_request::DowngradeAction;
 use crate::pb::etcdserverpb::maintenance_server::Maintenance;
 use crate::pb::etcdserverpb::{
     AlarmMember, AlarmRequest, AlarmResponse, AlarmType, DefragmentRequest, DefragmentResponse,
     DowngradeInfo, DowngradeRequest, DowngradeResponse, HashKvRequest, HashKvResponse, HashRequest,
     HashResponse, MoveLeaderRequest, MoveLeaderResponse, SnapshotRequest, StatusRequest, StatusResponse,
 };
-use crate::version::{ETCD_VERSION, STORAGE_VERSION};
+use crate::version::ETCD_VERSION;
 use tonic::{Request, Response, Status};
 
 #[tonic::async_trait]
@@ -31,6 +32,7 @@ impl Maintenance for Etcd {
             Ok(AlarmType::None) | Err(_) => None,
         };
         let alarms = match AlarmAction::try_from(action) {
+            Ok(AlarmAction::Get) if kind.is_none() && alarm != AlarmType::None as i32 => Vec::new(),
             Ok(AlarmAction::Get) => self.alarms_of(kind),
             Ok(AlarmAction::Activate) => self.set_alarm(origin, true, member_id, kind).await?,
             Ok(AlarmAction::Deactivate) => self.set_alarm(origin, false, member_id, kind).await?,
@@ -44,12 +46,13 @@ impl Maintenance for Etcd {
         self.require_user(&request)?;
         let status = self.engine.status();
         let store = self.engine.store_status();
+        let versions = self.engine.versions();
         let mut errors = Vec::new();
         if status.leader == 0 {
             errors.push(error::Error::NoLeader.message().to_owned());
         }
         for (member, kind) in self.engine.alarms() {
-            errors.push(format!("memberID:{member} alarm:{}", alarm_type(kind).as_str_name()));
+            errors.push(alarm_text(member, kind));
         }
         Ok(Response::new(StatusResponse {
             header: Some(self.header_now()),
@@ -62,13 +65,16 @@ impl Maintenance for Etcd {
             errors,
             db_size_in_use: store.bytes_in_use.min(store.file_bytes) as i64,
             is_learner: status.is_learner,
-            storage_version: STORAGE_VERSION.to_owned(),
+            storage_version: versions.cluster.to_string(),
             db_size_quota: self
                 .engine
                 .limits()
                 .quota
                 .map_or(i64::MAX, |q| i64::try_from(q).unwrap_or(i64::MAX)),
-            downgrade_info: Some(DowngradeInfo::default()),
+            downgrade_info: Some(DowngradeInfo {
+                enabled: versions.downgrade.is_some(),
+                target_version: versions.downgrade.map_or_else(String::new, |target| target.to_string()),
+            }),
         }))
     }
 
@@ -78,7 +84,14 @@ impl Maintenance for Etcd {
     ) -> Result<Response<DefragmentResponse>, Status> {
         self.check(request.metadata())?;
         self.require_root(&request)?;
-        self.engine.defragment().await.map_err(error::status)?;
+        tracing::info!("starting defragment");
+        let serving = self.serving.defragmenting();
+        let result = self.engine.defragment().await;
+        drop(serving);
+        result.map_err(error::status).inspect_err(|status| {
+            tracing::warn!(error = status.message(), "failed to defragment");
+        })?;
+        tracing::info!("finished defragment");
         Ok(Response::new(DefragmentResponse { header: None }))
     }
 
@@ -111,24 +124,72 @@ impl Maintenance for Etcd {
         Ok(Response::new(self.send_backup().await?))
     }
 
+    /// There is nobody to hand over to but this member itself.
     async fn move_leader(
         &self,
         request: Request<MoveLeaderRequest>,
     ) -> Result<Response<MoveLeaderResponse>, Status> {
+        self.check(request.metadata())?;
         self.require_root(&request)?;
-        Err(absent("MoveLeader"))
+        let leader = self.engine.status().leader;
+        if leader != self.engine.identity().member {
+            return Err(error::Error::NotLeader.into());
+        }
+        if request.into_inner().target_id != leader {
+            return Err(error::Error::BadTransferee.into());
+        }
+        Ok(Response::new(MoveLeaderResponse { header: None }))
     }
 
     async fn downgrade(
         &self,
         request: Request<DowngradeRequest>,
     ) -> Result<Response<DowngradeResponse>, Status> {
+        self.check(request.metadata())?;
         self.require_root(&request)?;
-        Err(absent("Downgrade"))
+        let DowngradeRequest { action, version } = request.into_inner();
+        match DowngradeAction::try_from(action) {
+            Ok(DowngradeAction::Validate) => {
+                self.downgrade_target(&version).await?;
+            }
+            Ok(DowngradeAction::Enable) => {
+                let target = self.downgrade_target(&version).await.inspect_err(|status| {
+                    tracing::warn!(error = status.message(), "reject downgrade request");
+                })?;
+                self.engine.set_downgrade(Some(target)).await.map_err(error::status)?;
+            }
+            Ok(DowngradeAction::Cancel) => self.cancel_downgrade().await,
+            Err(_) => return Err(error::Error::UnknownMethod.into()),
+        }
+        let version = self.engine.versions().cluster.short();
+        Ok(Response::new(DowngradeResponse { header: Some(self.header_now()), version }))
     }
 }
 
 impl Etcd {
+    /// Reads and checks where a downgrade is to lead.
+    async fn downgrade_target(&self, version: &str) -> Result<ClusterVersion, Status> {
+        let target = ClusterVersion::parse(version).ok_or(error::Error::BadDowngradeFormat)?;
+        self.engine.read_index().await.map_err(error::status)?;
+        let versions = self.engine.versions();
+        if versions.cluster.below() != Some(target) {
+            return Err(error::Error::BadDowngradeTarget.into());
+        }
+        if versions.downgrade.is_some() {
+            return Err(error::Error::DowngradeInProgress.into());
+        }
+        Ok(target)
+    }
+
+    /// Errors are only logged, as in etcd.
+    async fn cancel_downgrade(&self) {
+        if self.engine.versions().downgrade.is_none() {
+            tracing::warn!(error = "etcdserver: no inflight downgrade job", "failed to cancel downgrade");
+        } else if let Err(error) = self.engine.set_downgrade(None).await {
+            tracing::warn!(%error, "failed to cancel downgrade");
+        }
+    }
+
     fn alarms_of(&self, kind: Option<AlarmKind>) -> Vec<AlarmMember> {
         let alarms = self.engine.alarms().into_iter();
         alarms.filter(|(_, k)| kind.is_none_or(|kind| kind == *k)).map(|(m, k)| alarm_member(m, k)).collect()
@@ -156,6 +217,12 @@ fn alarm_type(kind: AlarmKind) -> AlarmType {
         AlarmKind::NoSpace => AlarmType::Nospace,
         AlarmKind::Corrupt => AlarmType::Corrupt,
     }
+}
+
+/// The text form of Go's protobuf, which leaves zeros out.
+fn alarm_text(member: u64, kind: AlarmKind) -> String {
+    let alarm = alarm_type(kind).as_str_name();
+    if member == 0 { format!("alarm:{alarm}") } else { format!("memberID:{member} alarm:{alarm}") }
 }
 
 fn alarm_member(member_id: u64, kind: AlarmKind) -> AlarmMember {

@@ -5,11 +5,14 @@ mod caller;
 pub mod check;
 mod cluster;
 pub mod convert;
+mod election;
 pub mod error;
 mod health;
 mod kv;
 mod lease;
+mod lock;
 mod maintenance;
+mod queue;
 pub mod range;
 mod range_stream;
 mod snapshot;
@@ -35,6 +38,8 @@ pub struct Options {
     pub request_bytes_max: usize,
     /// How often an idle watcher that wants it hears of progress.
     pub progress_interval: Duration,
+    /// Whether health checks are told NOT_SERVING during defragmentation.
+    pub stops_on_defrag: bool,
 }
 
 /// State shared by the services. Cheap to clone.
@@ -44,6 +49,7 @@ pub struct Etcd {
     txn_ops_max: usize,
     request_bytes_max: usize,
     progress_interval: Duration,
+    serving: health::Serving,
     shutdown: Shutdown,
     /// One permit for each backup under way.
     backups: Arc<Semaphore>,
@@ -57,6 +63,7 @@ impl Etcd {
             txn_ops_max: options.txn_ops_max,
             request_bytes_max: options.request_bytes_max,
             progress_interval: options.progress_interval,
+            serving: health::Serving::new(options.stops_on_defrag),
             shutdown,
             backups: Arc::new(Semaphore::new(snapshot::BACKUPS_MAX)),
         }

@@ -8,6 +8,7 @@ use super::{Etcd, check, convert, error};
 use crate::api::grpc::body::{self, PREFIX, Pieces};
 use crate::engine::command::{Range, SortTarget};
 use crate::engine::scan::{Budget, Scan};
+use crate::engine::timing::What;
 use crate::engine::{self, Image, Permit, Snapshot};
 use crate::pb::etcdserverpb::{RangeRequest, RangeResponse, ResponseHeader};
 use bytes::Bytes;
@@ -51,14 +52,24 @@ where
     let query = convert::range(request);
     let caller = etcd.caller_with(&credentials)?;
     let permit = etcd.engine.permit_range(caller.as_ref(), &query.range).map_err(error::status)?;
-    if Scan::can(&query) {
+    let reading = etcd.engine.begin_read(What::Range(query.clone()));
+    let found = if Scan::can(&query) {
         in_key_order(&etcd, query, permit).await
     } else {
         sorted(&etcd, query, permit).await
-    }
+    };
+    reading.end(found.as_ref().ok().map(|found| (found.count, Some(found.bytes))));
+    found.map(|found| found.response)
 }
 
-async fn sorted(etcd: &Etcd, query: Range, mut permit: Permit) -> Result<Response<Body>, Status> {
+/// An answer, and what is told of it.
+struct Found {
+    response: Response<Body>,
+    count: i64,
+    bytes: usize,
+}
+
+async fn sorted(etcd: &Etcd, query: Range, mut permit: Permit) -> Result<Found, Status> {
     let keys_only = query.keys_only;
     let keeps_lease = query.sort.target == SortTarget::Value;
     let (revision, found) = etcd.engine.range(query).await.map_err(error::status)?;
@@ -72,10 +83,10 @@ async fn sorted(etcd: &Etcd, query: Range, mut permit: Permit) -> Result<Respons
         }
     }
     put_tail(&mut out, etcd.header(revision), found.more, found.count);
-    finish(out)
+    finish(out, found.kvs.len() as i64)
 }
 
-async fn in_key_order(etcd: &Etcd, query: Range, mut permit: Permit) -> Result<Response<Body>, Status> {
+async fn in_key_order(etcd: &Etcd, query: Range, mut permit: Permit) -> Result<Found, Status> {
     let keys_only = query.keys_only;
     let revision = etcd.engine.revision();
     let (mut scan, snapshot) = etcd.engine.scan(query).map_err(error::status)?;
@@ -89,26 +100,21 @@ async fn in_key_order(etcd: &Etcd, query: Range, mut permit: Permit) -> Result<R
     let header = etcd.header(revision);
     if scan.is_done() {
         put_tail(&mut out, header, scan.more, scan.count);
-        return finish(out);
+        return finish(out, scan.emitted());
     }
     let work = move || rest(scan, out, header, keys_only);
     tokio::task::spawn_blocking(work).await.map_err(|_| error::Error::Stopped)?
 }
 
 /// Reads on until the answer is complete or too large to keep.
-fn rest(
-    mut scan: Scan,
-    mut out: Vec<u8>,
-    header: ResponseHeader,
-    keys_only: bool,
-) -> Result<Response<Body>, Status> {
+fn rest(mut scan: Scan, mut out: Vec<u8>, header: ResponseHeader, keys_only: bool) -> Result<Found, Status> {
     let fail = |e: crate::mvcc::Error| error::status(e.into());
     while !scan.is_done() && out.len() <= BUFFERED_BYTES_MAX {
         scan.step(STEP, |s, key, image| emit(s, key, image, keys_only, &mut out)).map_err(fail)?;
     }
     if scan.is_done() {
         put_tail(&mut out, header, scan.more, scan.count);
-        return finish(out);
+        return finish(out, scan.emitted());
     }
     // The client gets what we have, then a second reader's pieces, while this one only measures the rest.
     let reader = scan.clone();
@@ -122,9 +128,10 @@ fn rest(
     }
     let mut tail = Vec::new();
     put_tail(&mut tail, header, scan.more, scan.count);
-    out[..PREFIX].copy_from_slice(&body::prefix(len + tail.len() as u64)?);
+    len += tail.len() as u64;
+    out[..PREFIX].copy_from_slice(&body::prefix(len)?);
     let pieces = Streamed { first: Some(out), reader, tail: Some(tail), keys_only };
-    Ok(body::response(pieces))
+    Ok(Found { response: body::response(pieces), count: scan.emitted(), bytes: len as usize })
 }
 
 fn emit(
@@ -148,10 +155,10 @@ fn put_tail(out: &mut Vec<u8>, header: ResponseHeader, more: bool, count: i64) {
     tail.encode(out).expect("a vector grows");
 }
 
-fn finish(mut out: Vec<u8>) -> Result<Response<Body>, Status> {
-    let prefix = body::prefix((out.len() - PREFIX) as u64)?;
-    out[..PREFIX].copy_from_slice(&prefix);
-    Ok(body::response(Whole(Some(out.into()))))
+fn finish(mut out: Vec<u8>, count: i64) -> Result<Found, Status> {
+    let bytes = out.len() - PREFIX;
+    out[..PREFIX].copy_from_slice(&body::prefix(bytes as u64)?);
+    Ok(Found { response: body::response(Whole(Some(out.into()))), count, bytes })
 }
 
 /// A message that is there already.

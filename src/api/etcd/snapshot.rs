@@ -6,7 +6,6 @@
 use super::{Etcd, error};
 use crate::engine::export::Export;
 use crate::pb::etcdserverpb::SnapshotResponse;
-use crate::version::STORAGE_VERSION;
 use sha2::{Digest, Sha256};
 use std::fs::File;
 use std::io;
@@ -58,7 +57,13 @@ type Sender = mpsc::Sender<Result<SnapshotResponse, Status>>;
 
 /// Sends it all. A client that has gone away is no error.
 async fn send(export: Export, _permit: OwnedSemaphorePermit, sender: &Sender) -> Result<(), Status> {
-    let Export { file, len, .. } = export;
+    let Export { file, len, version, .. } = export;
+    let message = |remaining_bytes, blob: &[u8]| SnapshotResponse {
+        header: None,
+        remaining_bytes,
+        blob: blob.to_vec(),
+        version: version.clone(),
+    };
     let file = Arc::new(file);
     let mut digest = Sha256::new();
     let mut at = 0;
@@ -76,15 +81,6 @@ async fn send(export: Export, _permit: OwnedSemaphorePermit, sender: &Sender) ->
         }
     }
     offer(sender, message(0, &digest.finalize())).await.map(drop)
-}
-
-fn message(remaining_bytes: u64, blob: &[u8]) -> SnapshotResponse {
-    SnapshotResponse {
-        header: None,
-        remaining_bytes,
-        blob: blob.to_vec(),
-        version: STORAGE_VERSION.to_owned(),
-    }
 }
 
 /// Queues a message as soon as there is room; `false` if the client has gone away.

@@ -121,7 +121,8 @@ impl Splitter {
 mod tests {
     use super::*;
     use crate::api::gateway::routes;
-    use crate::pb::etcdserverpb::{RangeRequest, TxnRequest, TxnResponse, request_op};
+    use crate::pb::etcdserverpb::compare::TargetUnion;
+    use crate::pb::etcdserverpb::{Compare, RangeRequest, RequestOp, TxnRequest, TxnResponse, request_op};
     use proptest::prelude::*;
 
     fn descriptor(name: &str) -> MessageDescriptor {
@@ -198,6 +199,22 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn what_is_written_is_read_as_the_same(
+            key: Vec<u8>, limit: i64, sort_order: i32, keys_only: bool, version: Option<i64>, text in any::<Vec<u8>>(),
+        ) {
+            let range = RangeRequest { key: key.clone(), limit, sort_order, keys_only, ..Default::default() };
+            let compare = Compare { key, result: sort_order, target_union: version.map(TargetUnion::Version), ..Default::default() };
+            let success = vec![RequestOp { request: Some(request_op::Request::RequestRange(range)) }, RequestOp::default()];
+            let txn = TxnRequest { compare: vec![compare], success, ..Default::default() };
+            let descriptor = descriptor("etcdserverpb.TxnRequest");
+            let mut json = Vec::new();
+            write(&descriptor, txn.encode_to_vec().into(), &mut json).unwrap();
+            json.extend(text);
+            let frame = to_frame(&descriptor, &json).unwrap();
+            prop_assert_eq!(TxnRequest::decode(&frame[PREFIX..]).unwrap(), txn);
+        }
+
         #[test]
         fn foreign_bytes_do_not_panic(bytes: Vec<u8>, text in "[\\[\\]{}\":,a-z0-9\\\\ ]{0,60}") {
             for input in [&bytes[..], text.as_bytes()] {

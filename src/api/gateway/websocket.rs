@@ -104,10 +104,12 @@ async fn exchange(gateway: Gateway, head: Parts, mut socket: WebSocket) {
                 Some(piece) => waiting = Some(piece),
                 None => return,
             },
-            room = requests.reserve(), if waiting.is_some() => match (room, waiting.take()) {
-                (Ok(room), Some(piece)) => room.send(piece),
-                _ => {}, // The call takes no more requests.
-            },
+            room = requests.reserve(), if waiting.is_some() => {
+                // Without room the call takes no more requests, and what comes is dropped.
+                if let (Ok(room), Some(piece)) = (room, waiting.take()) {
+                    room.send(piece);
+                }
+            }
         }
     }
     // The client may be gone already.

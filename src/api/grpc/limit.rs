@@ -1,57 +1,42 @@
 //! A request body that refuses gRPC messages above a limit with the error that etcd's clients know (contract G-5),
 //! as soon as the length is known and before the message is read.
 
-use bytes::{Buf, Bytes};
+use super::framing::Framing;
+use crate::metrics::grpc::Method;
+use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use tonic::Status;
 
-/// Compression flag and length in front of each message.
-const PREFIX: usize = 5;
-
-/// See the module.
+/// See the module. Counts the messages, too, if the method is known.
 pub struct Limited<B> {
     body: B,
     limit: usize,
-    prefix: [u8; PREFIX],
-    prefix_len: usize,
-    /// Bytes of the present message still to come.
-    rest: usize,
+    framing: Framing,
+    method: Option<&'static Method>,
 }
 
 impl<B> Limited<B> {
     /// Limits the messages in `body` to `limit` bytes each.
-    pub fn new(body: B, limit: usize) -> Limited<B> {
-        Limited { body, limit, prefix: [0; PREFIX], prefix_len: 0, rest: 0 }
+    pub fn new(body: B, limit: usize, method: Option<&'static Method>) -> Limited<B> {
+        Limited { body, limit, framing: Framing::default(), method }
     }
 
     /// Follows the framing through `data`.
-    fn check(&mut self, mut data: &[u8]) -> Result<(), Status> {
-        while !data.is_empty() {
-            if self.rest > 0 {
-                let step = self.rest.min(data.len());
-                self.rest -= step;
-                data.advance(step);
-                continue;
+    fn check(&mut self, data: &[u8]) -> Result<(), Status> {
+        let (limit, method) = (self.limit, self.method);
+        self.framing.follow(data, |len| {
+            if len > limit {
+                return Err(Status::resource_exhausted(format!(
+                    "grpc: received message larger than max ({len} vs. {limit})"
+                )));
             }
-            let step = (PREFIX - self.prefix_len).min(data.len());
-            self.prefix[self.prefix_len..self.prefix_len + step].copy_from_slice(&data[..step]);
-            self.prefix_len += step;
-            data.advance(step);
-            if self.prefix_len == PREFIX {
-                self.prefix_len = 0;
-                let [_, a, b, c, d] = self.prefix;
-                self.rest = u32::from_be_bytes([a, b, c, d]) as usize;
-                if self.rest > self.limit {
-                    return Err(Status::resource_exhausted(format!(
-                        "grpc: received message larger than max ({} vs. {})",
-                        self.rest, self.limit
-                    )));
-                }
+            if let Some(method) = method {
+                method.received(len);
             }
-        }
-        Ok(())
+            Ok(())
+        })
     }
 }
 
@@ -98,10 +83,10 @@ mod tests {
         let message = |len: usize| [&[0][..], &(len as u32).to_be_bytes(), &vec![7; len]].concat();
         let stream = [message(10), message(0), message(10)].concat();
         for step in 1..stream.len() {
-            let mut limited = Limited::new((), 10);
+            let mut limited = Limited::new((), 10, None);
             assert!(stream.chunks(step).all(|chunk| limited.check(chunk).is_ok()));
         }
-        let mut limited = Limited::new((), 9);
+        let mut limited = Limited::new((), 9, None);
         let error = limited.check(&stream).unwrap_err();
         assert_eq!(error.message(), "grpc: received message larger than max (10 vs. 9)");
         assert_eq!(error.code(), tonic::Code::ResourceExhausted);
@@ -110,8 +95,8 @@ mod tests {
     proptest! {
         #[test]
         fn foreign_bytes_are_judged_alike_however_they_are_cut(bytes: Vec<u8>, step in 1usize..20, limit in 0usize..2000) {
-            let whole = Limited::new((), limit).check(&bytes).is_ok();
-            let mut limited = Limited::new((), limit);
+            let whole = Limited::new((), limit, None).check(&bytes).is_ok();
+            let mut limited = Limited::new((), limit, None);
             prop_assert_eq!(bytes.chunks(step).all(|chunk| limited.check(chunk).is_ok()), whole);
         }
     }

@@ -1,22 +1,29 @@
 //! What the gRPC services of all protocols share: dispatch by service name, limits on messages, raw responses.
 
 pub mod body;
+mod framing;
 pub mod limit;
+mod meter;
 
 use crate::api::etcd::{self, Etcd};
+use crate::metrics::grpc::Method;
 use crate::pb::etcdserverpb::auth_server::AuthServer;
 use crate::pb::etcdserverpb::cluster_server::ClusterServer;
 use crate::pb::etcdserverpb::kv_server::KvServer;
 use crate::pb::etcdserverpb::lease_server::LeaseServer;
 use crate::pb::etcdserverpb::maintenance_server::MaintenanceServer;
 use crate::pb::health::health_server::HealthServer;
+use crate::pb::v3electionpb::election_server::ElectionServer;
+use crate::pb::v3lockpb::lock_server::LockServer;
 use bytes::Bytes;
 use http::{Request, Response};
 use limit::Limited;
+use meter::{Call, Metered};
 use std::convert::Infallible;
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 use tonic::Status;
 use tonic::body::Body;
 use tower_service::Service;
@@ -29,25 +36,32 @@ pub type Reply = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>>
 pub struct Front {
     etcd: Etcd,
     message_bytes_max: usize,
+    slow_unary: Duration,
     kv: KvServer<Etcd>,
     lease: LeaseServer<Etcd>,
     cluster: ClusterServer<Etcd>,
     maintenance: MaintenanceServer<Etcd>,
     auth: AuthServer<Etcd>,
+    lock: LockServer<Etcd>,
+    election: ElectionServer<Etcd>,
     health: HealthServer<Etcd>,
 }
 
 impl Front {
-    /// The services over an adapter. Larger messages than `message_bytes_max` are refused.
-    pub fn new(etcd: Etcd, message_bytes_max: usize) -> Front {
+    /// The services over an adapter. Larger messages than `message_bytes_max` are refused; a unary call that takes
+    /// longer than `slow_unary` is logged.
+    pub fn new(etcd: Etcd, message_bytes_max: usize, slow_unary: Duration) -> Front {
         // The limit is enforced by `Limited`, with etcd's error; tonic's own must not come first.
         Front {
             message_bytes_max,
+            slow_unary,
             kv: KvServer::new(etcd.clone()).max_decoding_message_size(usize::MAX),
             lease: LeaseServer::new(etcd.clone()).max_decoding_message_size(usize::MAX),
             cluster: ClusterServer::new(etcd.clone()).max_decoding_message_size(usize::MAX),
             maintenance: MaintenanceServer::new(etcd.clone()).max_decoding_message_size(usize::MAX),
             auth: AuthServer::new(etcd.clone()).max_decoding_message_size(usize::MAX),
+            lock: LockServer::new(etcd.clone()).max_decoding_message_size(usize::MAX),
+            election: ElectionServer::new(etcd.clone()).max_decoding_message_size(usize::MAX),
             health: HealthServer::new(etcd.clone()).max_decoding_message_size(usize::MAX),
             etcd,
         }
@@ -73,8 +87,22 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Reply {
-        let limit = self.message_bytes_max;
-        let request = request.map(|body| Limited::new(body, limit));
+        let (limit, method) = (self.message_bytes_max, Method::find(request.uri().path()));
+        let call = method.map(|method| Call::begin(method, request.headers(), self.slow_unary));
+        let reply = self.dispatch(request.map(|body| Limited::new(body, limit, method)));
+        match call {
+            Some(call) => Box::pin(Metered::new(reply, call)),
+            None => reply,
+        }
+    }
+}
+
+impl Front {
+    fn dispatch<B>(&mut self, request: Request<Limited<B>>) -> Reply
+    where
+        B: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
+        B::Error: std::error::Error + Send + Sync + 'static,
+    {
         let path = request.uri().path();
         let service =
             path.strip_prefix('/').and_then(|p| p.split_once('/')).map_or("", |(service, _)| service);
@@ -88,6 +116,8 @@ where
             ("etcdserverpb.Cluster", _) => self.cluster.call(request),
             ("etcdserverpb.Maintenance", _) => self.maintenance.call(request),
             ("etcdserverpb.Auth", _) => self.auth.call(request),
+            ("v3lockpb.Lock", _) => self.lock.call(request),
+            ("v3electionpb.Election", _) => self.election.call(request),
             ("grpc.health.v1.Health", _) => self.health.call(request),
             ("", _) => refuse("malformed method name".to_owned()),
             (unknown, _) => refuse(format!("unknown service {unknown}")),

@@ -1,7 +1,6 @@
 //! What comes before every path on the client port: old paths, host names (H-14), origins of browsers (H-13).
 
-use super::{Options, reply};
-use axum::response::Response;
+use super::Options;
 use http::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN, HOST, ORIGIN,
 };
@@ -12,6 +11,15 @@ use std::collections::HashSet;
 const ANY: &str = "*";
 /// Where etcd 3.3 had the gateway.
 const OLD_PREFIX: &str = "/v3beta/";
+
+/// Why a request is not let in.
+#[derive(Debug)]
+pub struct Refused {
+    /// Status of the answer.
+    pub status: StatusCode,
+    /// Its text.
+    pub text: String,
+}
 
 /// Who may come; an empty set or `*` is everyone.
 pub struct Access {
@@ -27,7 +35,7 @@ impl Access {
     }
 
     /// Lets a request in, its path brought up to date; returns what every answer's header says.
-    pub fn admit<B>(&self, request: &mut Request<B>, secure: bool) -> Result<HeaderMap, Response> {
+    pub fn admit<B>(&self, request: &mut Request<B>, secure: bool) -> Result<HeaderMap, Refused> {
         if let Some(uri) = renewed(request.uri()) {
             *request.uri_mut() = uri;
         }
@@ -35,7 +43,7 @@ impl Access {
             let host = host(request);
             if !allows(&self.hosts, host) {
                 tracing::warn!(host, "rejecting HTTP request to prevent DNS rebinding attacks");
-                return Err(reply::text(StatusCode::MISDIRECTED_REQUEST, misdirected(host)));
+                return Err(Refused { status: StatusCode::MISDIRECTED_REQUEST, text: misdirected(host) });
             }
         }
         Ok(self.cors(request.headers().get(ORIGIN)))
@@ -137,7 +145,7 @@ mod tests {
         known.headers_mut().insert(ORIGIN, HeaderValue::from_static("http://a"));
         assert_eq!(access.admit(&mut known, false).unwrap()[ACCESS_CONTROL_ALLOW_ORIGIN], "http://a");
         assert!(access.admit(&mut request("/", "localhost"), false).unwrap().is_empty());
-        assert_eq!(access.admit(&mut request("/", "other"), false).unwrap_err().status(), 421);
+        assert_eq!(access.admit(&mut request("/", "other"), false).unwrap_err().status, 421);
         assert!(access.admit(&mut request("/", "other"), true).is_ok());
     }
 }

@@ -101,11 +101,12 @@ async fn report(root: &'static str, engine: &Engine, checks: &[Check], verbose: 
     reply::text(StatusCode::OK, lines + "ok\n")
 }
 
-fn count(root: &str, name: &str, succeeded: bool) {
-    let (metrics, kind) = (&METRICS.server, root.trim_start_matches('/'));
-    let status = if succeeded { "success" } else { "error" };
-    metrics.healthcheck.with_label_values(&[kind, name]).set(succeeded.into());
-    metrics.healthchecks.with_label_values(&[kind, name, status]).inc();
+/// Notes the result of a check. `root` is `/livez` or `/readyz`.
+fn count(root: &str, name: &str, is_ok: bool) {
+    let (kind, server) = (root.trim_start_matches('/'), &METRICS.server);
+    server.healthcheck.with_label_values(&[kind, name]).set(i64::from(is_ok));
+    let status = if is_ok { "success" } else { "error" };
+    server.healthchecks.with_label_values(&[kind, name, status]).inc();
 }
 
 /// Reads a key as nobody in particular; the text of what went wrong.

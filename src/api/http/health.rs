@@ -31,7 +31,7 @@ async fn health(State(engine): State<Engine>, request: Request) -> Response {
         None => {
             METRICS.server.health_success.inc();
             let text = reply::written(&Health { health: "true", reason: String::new() });
-            reply::bytes(text, "text/plain; charset=utf-8")
+            reply::json(StatusCode::OK, text, "text/plain; charset=utf-8")
         }
         Some(reason) => {
             METRICS.server.health_failures.inc();

@@ -1,13 +1,11 @@
-//! What the server says of itself: `/version`, `/metrics`, and `/debug/vars` in the shape of Go's expvar.
+//! What the server says of itself: `/version`, and `/debug/vars` in the shape of Go's expvar.
 
 use super::reply;
 use crate::engine::Engine;
-use crate::metrics;
-use crate::version::{CLUSTER_VERSION, ETCD_VERSION, STORAGE_VERSION};
+use crate::version::ETCD_VERSION;
 use axum::Router;
 use axum::extract::State;
 use axum::response::Response;
-use axum::routing::any;
 use http::StatusCode;
 use serde::Serialize;
 use serde_json::json;
@@ -17,7 +15,7 @@ const PAGE: u64 = 4096;
 
 /// The routes of this file.
 pub fn routes() -> Router<Engine> {
-    version_route().merge(metrics_route()).route("/debug/vars", reply::get_only(vars))
+    version_route().route("/debug/vars", reply::get_only(vars))
 }
 
 /// `/version` alone.
@@ -25,29 +23,16 @@ pub fn version_route() -> Router<Engine> {
     Router::new().route("/version", reply::get_only(version))
 }
 
-/// `/metrics` alone.
-pub fn metrics_route() -> Router<Engine> {
-    Router::new().route("/metrics", any(metrics))
-}
-
-/// Everything that is counted. The text is made on a thread that may block: it takes milliseconds.
-async fn metrics() -> Response {
-    match tokio::task::spawn_blocking(metrics::render).await {
-        Ok((content_type, text)) => reply::bytes(text, content_type),
-        Err(_) => reply::text(StatusCode::SERVICE_UNAVAILABLE, "the server is stopping\n"),
-    }
-}
-
-async fn version() -> Response {
+async fn version(State(engine): State<Engine>) -> Response {
     #[derive(Serialize)]
     struct Versions {
         etcdserver: &'static str,
-        etcdcluster: &'static str,
-        storage: &'static str,
+        etcdcluster: String,
+        storage: String,
     }
-    let versions =
-        Versions { etcdserver: ETCD_VERSION, etcdcluster: CLUSTER_VERSION, storage: STORAGE_VERSION };
-    reply::bytes(reply::written(&versions), "application/json")
+    let cluster = engine.versions().cluster.to_string();
+    let versions = Versions { etcdserver: ETCD_VERSION, etcdcluster: cluster.clone(), storage: cluster };
+    reply::json(StatusCode::OK, reply::written(&versions), "application/json")
 }
 
 async fn vars(State(engine): State<Engine>) -> Response {
@@ -68,7 +53,7 @@ async fn vars(State(engine): State<Engine>) -> Response {
             "raftState": state,
         },
     });
-    reply::bytes(vars.to_string(), "application/json; charset=utf-8")
+    reply::json(StatusCode::OK, vars.to_string(), "application/json; charset=utf-8")
 }
 
 /// Pages of address space, and pages in memory.

@@ -1,5 +1,5 @@
-//! Plain HTTP beside gRPC (contract 4.1 and 4.2): versions, metrics, health, and the JSON gateway for clients; metrics
-//! and health alone for monitors; what members ask each other for peers. Paths, texts and header fields are those of etcd, since probes
+//! Plain HTTP beside gRPC (contract 4.1 and 4.2): versions, health, and the JSON gateway for clients; health alone for
+//! monitoring; what members ask each other for peers. Paths, texts and header fields are those of etcd, since probes
 //! and scripts match them.
 //!
 //! Called by `connection` with everything that is no gRPC; put together by `server`.
@@ -8,6 +8,7 @@ mod access;
 mod checks;
 mod health;
 mod info;
+mod metrics;
 mod peer;
 mod reply;
 
@@ -46,8 +47,11 @@ pub struct Http {
 impl Http {
     /// What clients get.
     pub fn for_clients(engine: &Engine, front: &Front, options: &Options) -> Http {
-        let mut router =
-            info::routes().merge(health::routes()).merge(checks::routes()).with_state(engine.clone());
+        let mut router = info::routes()
+            .merge(metrics::routes())
+            .merge(health::routes())
+            .merge(checks::routes())
+            .with_state(engine.clone());
         if options.gateway {
             let gateway = Gateway::new(front.clone());
             let serve = move |request: Request| gateway.clone().serve(request);
@@ -61,8 +65,8 @@ impl Http {
 
     /// What is there for monitoring.
     pub fn for_metrics(engine: &Engine) -> Http {
-        let router = info::metrics_route().merge(health::routes()).merge(checks::routes());
-        let router = router.with_state(engine.clone());
+        let routes = metrics::routes().merge(health::routes()).merge(checks::routes());
+        let router = routes.with_state(engine.clone());
         Http { router: router.fallback(reply::not_found), access: None }
     }
 
@@ -82,7 +86,7 @@ impl Http {
         let headers = match &self.access {
             Some(access) => match access.admit(&mut request, secure) {
                 Ok(headers) => headers,
-                Err(refused) => return refused.map(Body::new),
+                Err(refused) => return reply::text(refused.status, refused.text).map(Body::new),
             },
             None => http::HeaderMap::new(),
         };

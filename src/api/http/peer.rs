@@ -48,7 +48,7 @@ async fn members(State(engine): State<Engine>) -> Response {
         })
         .collect();
     let text = reply::written(&members) + "\n";
-    signed(&engine, reply::bytes(text, "application/json"))
+    signed(&engine, reply::json(StatusCode::OK, text, "application/json"))
 }
 
 /// Digest of the keys up to a revision, which the body of the request names.
@@ -81,7 +81,7 @@ async fn hash_kv(State(engine): State<Engine>, request: Request) -> Response {
                 compact_revision: hash.compacted,
                 hash_revision: hash.revision,
             };
-            signed(&engine, reply::bytes(reply::written(&answer), "application/json"))
+            signed(&engine, reply::json(StatusCode::OK, reply::written(&answer), "application/json"))
         }
         Err(error) => {
             let status = error::status(error);
@@ -100,10 +100,13 @@ fn revision(body: &Bytes) -> Option<i64> {
     serde_json::from_slice::<Asked>(body).ok().map(|asked| asked.revision)
 }
 
-/// Whether the cluster is on its way to an older version, which it never is.
+/// Whether the cluster is on its way to an older version.
 async fn downgrade_enabled(State(engine): State<Engine>) -> Response {
     let answer = match engine.read_index().await {
-        Ok(()) => reply::bytes("false".to_owned(), "text/plain"),
+        Ok(()) => {
+            let under_way = engine.versions().downgrade.is_some();
+            reply::json(StatusCode::OK, under_way.to_string(), "text/plain")
+        }
         Err(error) => {
             let text = format!("failed linearized read: {}\n", error::status(error).message());
             reply::text(StatusCode::INTERNAL_SERVER_ERROR, text)

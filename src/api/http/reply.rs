@@ -19,9 +19,10 @@ pub fn text(status: StatusCode, text: impl Into<String>) -> Response {
     response
 }
 
-/// What was asked for, already written.
-pub fn bytes(text: impl Into<Body>, content_type: &'static str) -> Response {
-    let mut response = Response::new(text.into());
+/// An object or a list, already written.
+pub fn json(status: StatusCode, text: String, content_type: &'static str) -> Response {
+    let mut response = Response::new(Body::from(text));
+    *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     response
 }

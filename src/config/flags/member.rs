@@ -1,14 +1,14 @@
 //! Entries about one member and the cluster it belongs to.
 
 use super::Kind::{Bool, Choice, Duration, Gates, Int, Text, Uint, Urls};
-use super::{Flag, flag, nowhere, refused, tuning};
+use super::{Flag, flag, nowhere, refused_at_bootstrap, tuning};
 
 const DISCOVERY: &str = "members cannot be found by discovery, and a cluster of one would be made instead";
 
 /// One member: its directories, its sockets, its pace.
 pub(super) const MEMBER: &[Flag] = &[
     flag("name", "default", Text(|d, v| d.name = v), "Human-readable name for this member."),
-    flag("data-dir", "", Text(|d, v| d.data_dir = v), "Directory of all data; '<name>.kvist' if not given."),
+    flag("data-dir", "", Text(|d, v| d.data_dir = v), "Directory of all data; NAME.kvist if not given."),
     flag(
         "wal-dir",
         "",
@@ -81,19 +81,19 @@ pub(super) const MEMBER: &[Flag] = &[
         Uint(|d, v| d.storage.batch_limit = v),
         "Most changes between two commits of applied entries; 0 is 10000.",
     ),
-    tuning(
-        "backend-bbolt-freelist-type",
-        "map",
-        Choice(&["map", "array"], nowhere),
-        "Free page list of etcd's storage engine.",
-    ),
-    tuning(
+    tuning("backend-bbolt-freelist-type", "map", Text(nowhere), "Free page list of etcd's storage engine."),
+    flag(
         "bootstrap-defrag-threshold-megabytes",
         "0",
-        Uint(nowhere),
-        "Space to gain that is worth a defragmentation at start.",
+        Uint(|d, v| d.defrag_threshold_mib = v),
+        "Space to gain, in MiB, that is worth a defragmentation at start; 0 is never.",
     ),
-    tuning("memory-mlock", "false", Bool(nowhere), "Keep pages of the database in memory."),
+    flag(
+        "memory-mlock",
+        "false",
+        Bool(|d, v| d.storage.memory_lock = v),
+        "Keep what the server uses in memory.",
+    ),
     tuning("max-snapshots", "5", Uint(nowhere), "Number of snapshot files to keep."),
     tuning("max-wals", "5", Uint(nowhere), "Number of write-ahead log files to keep."),
     tuning("raft-read-timeout", "5s", Duration(nowhere), "Read timeout of connections between members."),
@@ -101,15 +101,14 @@ pub(super) const MEMBER: &[Flag] = &[
     flag(
         "feature-gates",
         "",
-        Gates(|d, v| d.gates = v),
-        "Comma-separated Gate=true|false for behaviour in trial.",
+        Gates(|d| &mut d.gates),
+        "Switches for behaviour in trial: Gate=true,Gate=false.",
     ),
-    refused(
+    flag(
         "config-file",
         "",
-        Text(nowhere),
-        "the settings in the file would not take effect",
-        "Path of a file with the configuration; other flags are then ignored.",
+        Text(|d, v| d.config_file = v),
+        "Path of a file with the configuration; other flags and variables are then ignored.",
     ),
     flag("version", "false", Bool(|d, v| d.print_version = v), "Print the version and exit."),
 ];
@@ -153,18 +152,35 @@ pub(super) const CLUSTERING: &[Flag] = &[
         "Refuse membership changes that would lose the quorum.",
     ),
     tuning("pre-vote", "true", Bool(|d, v| d.raft.pre_vote = v), "Ask for votes before raising the term."),
-    tuning("max-learners", "1", Uint(nowhere), "Number of learners the cluster may have."),
-    refused("discovery-endpoints", "", Text(nowhere), DISCOVERY, "Endpoints of a discovery service."),
-    refused(
+    tuning("max-learners", "1", Int(|d, v| d.max_learners = v), "Number of learners the cluster may have."),
+    refused_at_bootstrap(
+        "discovery-endpoints",
+        "",
+        Text(nowhere),
+        DISCOVERY,
+        "Endpoints of a discovery service.",
+    ),
+    refused_at_bootstrap(
         "discovery-token",
         "",
         Text(nowhere),
         DISCOVERY,
         "Token of this cluster at the discovery service.",
     ),
-    refused("discovery-srv", "", Text(nowhere), DISCOVERY, "DNS domain whose SRV records name the members."),
+    refused_at_bootstrap(
+        "discovery-srv",
+        "",
+        Text(nowhere),
+        DISCOVERY,
+        "DNS domain whose SRV records name the members.",
+    ),
     tuning("discovery-srv-name", "", Text(nowhere), "Suffix of the SRV name."),
-    tuning("discovery-fallback", "exit", Choice(&["exit"], nowhere), "What to do when discovery fails."),
+    tuning(
+        "discovery-fallback",
+        "exit",
+        Choice(&["exit", "proxy"], |d, v| d.discovery_fallback = v),
+        "What to do when discovery fails: exit; etcd knows proxy and refuses it.",
+    ),
     tuning("discovery-dial-timeout", "2s", Duration(nowhere), "Dial timeout of discovery."),
     tuning("discovery-request-timeout", "5s", Duration(nowhere), "Request timeout of discovery."),
     tuning("discovery-keepalive-time", "2s", Duration(nowhere), "Keepalive time of discovery."),

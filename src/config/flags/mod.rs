@@ -2,7 +2,7 @@
 //! does; the command line, the environment names and `--help` are derived. To add a flag, add an entry.
 //!
 //! Names, kinds and defaults are those of etcd 3.7.1 (contract section 5.1), apart from the group "kvist". A flag
-//! whose feature does not exist here is `Tuning` (accepted, and the log says that nothing came of it) or `Refused`
+//! whose feature does not exist here is `Tuning` (accepted, and the log says that nothing came of it) or `RefusedAtBootstrap`
 //! (ignoring it would weaken security or change what the server does).
 
 mod member;
@@ -57,8 +57,8 @@ pub enum Effect {
     Applied,
     /// It could only tune, and there is nothing to tune.
     Tuning,
-    /// Anything but its default ends the start; the text says why ignoring it would be wrong.
-    Refused(&'static str),
+    /// The same, but only when there is no data yet.
+    RefusedAtBootstrap(&'static str),
     /// etcd ignores it too.
     Ignored,
 }
@@ -79,9 +79,37 @@ pub(super) enum Kind {
     Urls(fn(&mut Draft, Vec<EndpointUrl>)),
     /// URLs, or `*` for all.
     Origins(fn(&mut Draft, Vec<String>)),
-    Gates(fn(&mut Draft, FeatureGates)),
+    Gates(fn(&mut Draft) -> &mut FeatureGates),
     /// Anything or nothing.
     Any,
+}
+
+/// What a flag takes, as far as a file must know.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Shape {
+    Bool,
+    Int,
+    Uint,
+    /// Integer nanoseconds.
+    Duration,
+    Text,
+    /// Comma-separated in one text, which may be empty to mean the default.
+    Urls,
+    List,
+}
+
+impl Shape {
+    /// Name in messages, as Go calls the type.
+    pub fn name(self) -> &'static str {
+        match self {
+            Shape::Bool => "bool",
+            Shape::Int => "int64",
+            Shape::Uint => "uint64",
+            Shape::Duration => "time.Duration (integer nanoseconds)",
+            Shape::Text | Shape::Urls => "string",
+            Shape::List => "[]string",
+        }
+    }
 }
 
 impl Flag {
@@ -103,6 +131,18 @@ impl Flag {
     /// Whether the flag may stand without a value, which then is never the next word.
     pub fn is_switch(&self) -> bool {
         matches!(self.kind, Kind::Bool(_) | Kind::Any)
+    }
+
+    /// What it takes in a file.
+    pub(super) fn shape(&self) -> Shape {
+        match self.kind {
+            Kind::Bool(_) => Shape::Bool,
+            Kind::Int(_) => Shape::Int,
+            Kind::Uint(_) | Kind::Uint32(_) => Shape::Uint,
+            Kind::Duration(_) => Shape::Duration,
+            Kind::Text(_) | Kind::HumanDuration(_) | Kind::Any => Shape::Text,
+            Kind::Choice(..) | Kind::Urls(_) | Kind::Origins(_) | Kind::Gates(_) => Shape::Urls,
+        }
     }
 
     /// Whether `text` means the same as not giving the flag at all.
@@ -132,7 +172,7 @@ impl Flag {
             Kind::Origins(to) => {
                 to(draft, EndpointUrl::parse_list(text)?.iter().map(ToString::to_string).collect());
             }
-            Kind::Gates(to) => to(draft, FeatureGates::parse(text)?),
+            Kind::Gates(of) => of(draft).add(text)?,
             Kind::Any => {}
         }
         Ok(())
@@ -149,15 +189,15 @@ const fn tuning(name: &'static str, default: &'static str, kind: Kind, help: &'s
     Flag { name, default, kind, effect: Effect::Tuning, help }
 }
 
-/// An entry that must not be ignored.
-const fn refused(
+/// An entry that must not be ignored when the cluster starts.
+const fn refused_at_bootstrap(
     name: &'static str,
     default: &'static str,
     kind: Kind,
     why: &'static str,
     help: &'static str,
 ) -> Flag {
-    Flag { name, default, kind, effect: Effect::Refused(why), help }
+    Flag { name, default, kind, effect: Effect::RefusedAtBootstrap(why), help }
 }
 
 /// The place of values that are only checked.

@@ -1,56 +1,96 @@
 //! Entries about logs, features, unsafe switches, and what kvist has for itself.
 
 use super::Kind::{Any, Bool, Choice, Duration, HumanDuration, Int, Text, Uint, Urls};
-use super::{Effect, Flag, flag, nowhere, refused, tuning};
+use super::{Effect, Flag, flag, nowhere, tuning};
 
 /// What can be seen from outside.
 pub(super) const MONITORING: &[Flag] = &[
     flag(
         "logger",
         "zap",
-        Text(|d, v| d.logger = v),
+        Text(|d, v| d.log.logger = v),
         "Kind of log; only zap, which is what etcd calls its own.",
     ),
     flag(
         "log-level",
         "info",
-        Text(|d, v| d.log_level = v),
+        Text(|d, v| d.log.level = v),
         "Least severe line: debug, info, warn, error, dpanic, panic or fatal.",
     ),
-    flag("log-format", "json", Text(|d, v| d.log_format = v), "Shape of log lines: json or console."),
+    flag("log-format", "json", Text(|d, v| d.log.format = v), "Shape of log lines: json or console."),
     flag(
         "log-outputs",
         "default",
-        Text(|d, v| d.log_outputs = v),
-        "Where log lines go: default, stderr, stdout or paths, separated by commas.",
+        Text(|d, v| d.log.outputs = v),
+        "Where log lines go: default, stderr, stdout, systemd/journal or paths, separated by commas.",
     ),
-    tuning("enable-log-rotation", "false", Bool(nowhere), "Begin new log files."),
-    tuning("log-rotation-config-json", ROTATION, Text(nowhere), "When to begin a new log file."),
+    flag(
+        "enable-log-rotation",
+        "false",
+        Bool(|d, v| d.log.rotate = v),
+        "Begin a new log file when one is full; needs a single path in log-outputs.",
+    ),
+    flag(
+        "log-rotation-config-json",
+        ROTATION,
+        Text(|d, v| d.log.rotation = v),
+        "When a log file is full (maxsize, in MiB), and which old ones go (maxage, in days; maxbackups) or are compressed (compress).",
+    ),
     flag(
         "listen-metrics-urls",
         "",
         Urls(|d, v| d.listen_metrics_urls = v),
         "Comma-separated URLs to listen on for metrics and health only.",
     ),
-    tuning("metrics", "basic", Text(nowhere), "Detail of the metrics: basic or extensive."),
+    flag(
+        "metrics",
+        "basic",
+        Text(|d, v| d.monitoring.metrics = v),
+        "Detail of the metrics: basic, or extensive, which has the time of each kind of call.",
+    ),
     tuning("enable-pprof", "false", Bool(|d, v| d.pprof = v), "Serve profiles under /debug/pprof/."),
-    tuning(
+    flag(
         "warning-apply-duration",
         "100ms",
         Duration(|d, v| d.slow.apply = v),
         "Applying an entry for longer is logged.",
     ),
-    tuning(
+    flag(
         "warning-unary-request-duration",
         "300ms",
         Duration(|d, v| d.slow.unary = v),
         "Answering a request for longer is logged.",
     ),
-    tuning("enable-distributed-tracing", "false", Bool(nowhere), "Send traces to a collector."),
-    tuning("distributed-tracing-address", "localhost:4317", Text(nowhere), "Address of the collector."),
-    tuning("distributed-tracing-service-name", "etcd", Text(nowhere), "Name of the service in traces."),
-    tuning("distributed-tracing-instance-id", "", Text(nowhere), "Id of this member in traces."),
-    tuning("distributed-tracing-sampling-rate", "0", Int(nowhere), "Traces per million."),
+    flag(
+        "enable-distributed-tracing",
+        "false",
+        Bool(|d, v| d.monitoring.tracing = v),
+        "Send traces to a collector, by OpenTelemetry's protocol over gRPC.",
+    ),
+    flag(
+        "distributed-tracing-address",
+        "localhost:4317",
+        Text(|d, v| d.monitoring.address = v),
+        "Host and port of the collector.",
+    ),
+    flag(
+        "distributed-tracing-service-name",
+        "etcd",
+        Text(|d, v| d.monitoring.service = v),
+        "Name of the service in traces; the same for all members.",
+    ),
+    flag(
+        "distributed-tracing-instance-id",
+        "",
+        Text(|d, v| d.monitoring.instance = v),
+        "Id of this member in traces.",
+    ),
+    flag(
+        "distributed-tracing-sampling-rate",
+        "0",
+        Int(|d, v| d.monitoring.rate = v),
+        "Traces that are kept of a million that begin here; clients decide about theirs.",
+    ),
 ];
 
 const ROTATION: &str =
@@ -88,16 +128,16 @@ pub(super) const FEATURES: &[Flag] = &[
         Duration(|d, v| d.watch_progress_interval = v),
         "How often an idle watcher hears of progress; 0 is 10m.",
     ),
-    tuning(
+    flag(
         "corrupt-check-time",
         "0s",
-        Duration(nowhere),
-        "Time between two checks that members hold the same.",
+        Duration(|d, v| d.corrupt_check_interval = v),
+        "Time between two checks for corruption; 0 is never.",
     ),
     tuning(
         "compact-hash-check-time",
         "1m",
-        Duration(nowhere),
+        Duration(|d, v| d.compact_hash_check_time = v),
         "Time between two checks of compaction hashes.",
     ),
     tuning(
@@ -109,19 +149,18 @@ pub(super) const FEATURES: &[Flag] = &[
     tuning(
         "v2-deprecation",
         "write-only",
-        Choice(&["not-yet", "write-only", "write-only-skip-check", "write-only-drop-data", "gone"], nowhere),
+        Choice(&["write-only", "write-only-skip-check", "write-only-drop-data", "gone"], nowhere),
         "Phase of the end of etcd's v2 store.",
     ),
 ];
 
 /// What may lose data.
 pub(super) const UNSAFE: &[Flag] = &[
-    refused(
+    tuning(
         "force-new-cluster",
         "false",
         Bool(nowhere),
-        "the members in the data would stay as they are",
-        "Make a cluster of one from the data of a lost cluster.",
+        "Make a cluster of one from the data of a lost cluster; every cluster is one of one.",
     ),
     flag(
         "unsafe-no-fsync",

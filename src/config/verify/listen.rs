@@ -30,6 +30,12 @@ pub(super) fn listen(draft: &Draft, notes: &mut Vec<Note>) -> Result<Listen> {
     }
     let rules = TlsRules::parse(&draft.tls_min_version, &draft.tls_max_version, &draft.cipher_suites);
     listen.tls.rules = rules.map_err(failed)?;
+    if listen.tls.rules.has_left_out {
+        notes.push(Note::Unwise {
+            flag: "cipher-suites",
+            why: "some of them are weak and not supported; they are left out",
+        });
+    }
     check_peer(&listen, notes)?;
     check_client(&listen, notes)?;
     Ok(listen)

@@ -1,6 +1,8 @@
 //! What a command line becomes, and what is refused. Texts of errors are etcd's where etcd has the check.
 
 use super::super::args::{Command, parse};
+use super::super::log::Log;
+use super::super::url::Place;
 use super::*;
 
 fn verify(words: &[&str]) -> (Vec<Note>, Result<Config>) {
@@ -71,6 +73,7 @@ fn auto_compaction_is_time_or_revisions() {
         ("periodic", "30m", Some(AutoCompaction::Periodic(Duration::from_secs(1800)))),
         ("revision", "0", None),
         ("revision", "1000", Some(AutoCompaction::Revision(1000))),
+        ("revision", "5us", Some(AutoCompaction::Revision(5000))),
     ] {
         assert_eq!(auto_compaction(mode, retention), Ok(expected), "{mode} {retention}");
     }
@@ -78,7 +81,7 @@ fn auto_compaction_is_time_or_revisions() {
         ("periodic", "1x"),
         ("periodic", "-1h"),
         ("periodic", ""),
-        ("revision", "5m"),
+        ("revision", "x"),
         ("revision", "-5"),
         ("", "1"),
     ] {
@@ -106,12 +109,33 @@ fn members_may_have_several_urls() {
 }
 
 #[test]
-fn a_wildcard_listener_advertises_a_real_address() {
-    let config = config(&["--listen-peer-urls=http://0.0.0.0:4444"]);
-    let text = config.cluster.advertise_peer[0].to_string();
-    // Without a route there is nothing better than the default.
-    assert!(text.ends_with(":4444") || text == "http://localhost:2380", "{text}");
-    assert!(!text.contains("0.0.0.0:"), "{text}");
+fn f_6_a_wildcard_listener_advertises_a_real_address() {
+    let peer = ["--listen-peer-urls=http://0.0.0.0:4444"];
+    let client =
+        ["--listen-client-urls=http://0.0.0.0:5555", "--advertise-client-urls=http://localhost:2379"];
+    let of_peer = |config: &Config| config.cluster.advertise_peer[0].to_string();
+    let of_client = |config: &Config| config.cluster.advertise_client[0].to_string();
+    for (words, text, port) in
+        [(peer.as_slice(), of_peer(&config(&peer)), ":4444"), (&client, of_client(&config(&client)), ":5555")]
+    {
+        // Without a route there is nothing better than the default.
+        assert!(text.ends_with(port) || text.starts_with("http://localhost:"), "{text}");
+        assert!(!text.contains("0.0.0.0:"), "{text}");
+        let (notes, _) = verify(words);
+        let told = |note: &Note| matches!(note, Note::HostDetected(_) | Note::HostNotDetected);
+        assert_eq!(notes.iter().filter(|note| told(note)).count(), 1);
+    }
+    let named = config(&[peer[0], "--initial-advertise-peer-urls=http://127.0.0.1:1"]);
+    assert_eq!(of_peer(&named), "http://127.0.0.1:1");
+}
+
+#[test]
+fn f_6_the_default_cluster_follows_the_name() {
+    let default = "--initial-cluster=default=http://localhost:2380";
+    assert_eq!(config(&["--name=a", default]).check_bootstrap(), Ok(()));
+    assert_eq!(config(&["--name=a"]).check_bootstrap(), Ok(()));
+    let nameless = "couldn't find local name \"\" in the initial cluster configuration";
+    assert_eq!(error(&["--name="]), nameless);
 }
 
 #[test]
@@ -137,6 +161,27 @@ fn what_does_not_fit_is_refused_with_the_words_of_etcd() {
         ),
         (&["--log-format=foo"], "unknown log format: foo, supported values json, console"),
         (&["--logger=foo"], "unknown logger option \"foo\""),
+        (&["--logger=capnslog"], "--logger=capnslog is removed in v3.5"),
+        (
+            &["--discovery-fallback=proxy"],
+            "v2 proxy is deprecated, and --discovery-fallback can't be configured as \"proxy\"",
+        ),
+        (&["--discovery-token=x"], "both --discovery-token and --discovery-endpoints must be set"),
+        (
+            &["--discovery-srv=x", "--initial-cluster=a=http://127.0.0.1:1"],
+            "multiple discovery or bootstrap flags are set. Choose one of \"initial-cluster\", \
+             \"discovery-endpoints\" or \"discovery-srv\"",
+        ),
+        (
+            &["--auto-compaction-retention=x"],
+            "error parsing CompactionRetention: time: invalid duration \"x\"",
+        ),
+        (&["--max-learners=-1"], "membership: too many learner members in cluster"),
+        (&["--compact-hash-check-time=0"], "--compact-hash-check-time must be >0 (set to 0s)"),
+        (
+            &["--initial-advertise-peer-urls=http://:1"],
+            "--initial-advertise-peer-urls \"http://:1\" must be \"host:port\" (unexpected empty host (http://:1))",
+        ),
         (
             &["--initial-cluster=a=http://127.0.0.1:2380"],
             "couldn't find local name \"default\" in the initial cluster configuration",
@@ -154,16 +199,14 @@ fn what_does_not_fit_is_refused_with_the_words_of_etcd() {
 fn what_would_be_dangerous_to_ignore_is_refused() {
     for words in [
         ["--discovery-srv=example.com"].as_slice(),
-        &["--force-new-cluster"],
-        &["--config-file=/etc/etcd.yml"],
-        &["--cors=https://a.example"],
+        &["--discovery-token=x", "--discovery-endpoints=http://127.0.0.1:1"],
         &["--initial-cluster-state=existing"],
         &["--initial-cluster=default=http://localhost:2380,b=http://localhost:2382"],
     ] {
         let text = error(words);
         assert!(text.contains("this build does not support"), "{words:?}: {text}");
     }
-    config(&["--auth-token=simple", "--cors="]);
+    config(&["--auth-token=simple"]);
 }
 
 #[test]
@@ -224,10 +267,13 @@ fn listeners_have_the_certificates_that_they_need() {
 #[test]
 fn what_only_tunes_is_noted() {
     let (notes, config) =
-        verify(&["--max-wals=3", "--metrics=extensive", "--feature-gates=InitialCorruptCheck=true"]);
-    assert!(config.unwrap().gates.is_open("InitialCorruptCheck"));
-    let noted = ["max-wals", "metrics", "feature-gates"];
+        verify(&["--max-wals=3", "--raft-read-timeout=3s", "--feature-gates=PriorityRequest=true"]);
+    assert!(config.unwrap().gates.is_open("PriorityRequest"));
+    let noted = ["max-wals", "raft-read-timeout", "feature-gates"];
     assert!(noted.iter().all(|flag| notes.contains(&Note::WithoutEffect(flag))), "{notes:?}");
+    let (notes, _) = verify(&["--v2-deprecation=gone", "--max-snapshots=3", "--force-new-cluster"]);
+    assert_eq!(notes.iter().filter(|note| matches!(note, Note::Deprecated(_))).count(), 2);
+    assert!(notes.contains(&Note::WithoutEffect("force-new-cluster")));
     let (notes, _) = verify(&["--max-request-bytes=20000000", "--quota-backend-bytes=9000000000"]);
     assert_eq!(notes.iter().filter(|note| matches!(note, Note::Unwise { .. })).count(), 2);
 }

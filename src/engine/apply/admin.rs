@@ -2,6 +2,7 @@
 
 use super::{Applier, LogPosition, Txn, damaged};
 use crate::engine::command::{AlarmKind, Applied, Member, Refusal};
+use crate::engine::versions::{ClusterVersion, Versions};
 use crate::mvcc::{self, flush::SideRow};
 use crate::storage::schema::{Table, meta};
 use crate::types::MemberId;
@@ -37,6 +38,20 @@ impl Applier {
         let value = postcard::to_stdvec(member).expect("a member is plain data");
         self.change(Table::Meta, key, Some(value));
         self.members.insert(member.id, member.clone());
+        self.done()
+    }
+
+    pub(super) fn downgrade(&mut self, target: Option<ClusterVersion>) -> Applied {
+        let text = target.map(|version| version.to_string().into_bytes());
+        self.change(Table::Meta, meta::DOWNGRADE.to_vec(), text);
+        self.versions.downgrade = target;
+        self.done()
+    }
+
+    pub(super) fn set_cluster_version(&mut self, version: ClusterVersion) -> Applied {
+        let text = version.to_string().into_bytes();
+        self.change(Table::Meta, meta::CLUSTER_VERSION.to_vec(), Some(text));
+        self.versions.cluster = version;
         self.done()
     }
 }
@@ -79,4 +94,14 @@ pub(in crate::engine) fn read_members(txn: Txn<'_>) -> mvcc::Result<BTreeMap<Mem
         members.insert(member.id, member);
     }
     Ok(members)
+}
+
+pub(in crate::engine) fn read_versions(txn: Txn<'_>) -> mvcc::Result<Versions> {
+    let read = |key| -> mvcc::Result<Option<ClusterVersion>> {
+        let Some(text) = txn.get(Table::Meta, key)? else { return Ok(None) };
+        let version = std::str::from_utf8(text).ok().and_then(ClusterVersion::parse);
+        version.map(Some).ok_or_else(|| damaged("a version in the meta table"))
+    };
+    let cluster = read(meta::CLUSTER_VERSION)?.unwrap_or(ClusterVersion::CURRENT);
+    Ok(Versions { cluster, downgrade: read(meta::DOWNGRADE)? })
 }

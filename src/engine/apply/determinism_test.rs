@@ -11,6 +11,7 @@ use crate::engine::command::{
     Sort, Txn,
 };
 use crate::engine::entry::{Entry, Origin};
+use crate::engine::versions::ClusterVersion;
 use crate::mvcc::{Store, defrag};
 use crate::storage::Env;
 use crate::storage::codec::Image;
@@ -123,6 +124,8 @@ fn command() -> impl Strategy<Value = Command> {
         8 => change().prop_map(Command::Auth),
         1 => alarm.prop_map(|(activate, member, alarm)| Command::Alarm { activate, member, alarm }),
         // Alarms are cleared more often than raised, lest nothing else happens.
+        1 => any::<bool>().prop_map(|on| Command::Downgrade { target: on.then_some(ClusterVersion { major: 3, minor: 6 }) }),
+        1 => (5u32..8).prop_map(|minor| Command::SetClusterVersion(ClusterVersion { major: 3, minor })),
         1 => (1..3u64).prop_map(|member| Command::Alarm { activate: false, member, alarm: AlarmKind::Corrupt }),
         1 => (1..3u64).prop_map(|member| Command::Alarm { activate: false, member, alarm: AlarmKind::NoSpace }),
     ]
@@ -221,7 +224,8 @@ impl Member {
         let auth = applier.auth().load();
         let (users, roles): (Vec<_>, Vec<_>) = (auth.users().collect(), auth.roles().collect());
         let auth = (auth.is_enabled(), auth.revision(), users, roles);
-        format!("{:?} {:?} {keys:?} {hash:?} {auth:?}", applier.leases(), applier.alarms())
+        let versions = applier.versions();
+        format!("{:?} {:?} {versions:?} {keys:?} {hash:?} {auth:?}", applier.leases(), applier.alarms())
     }
 }
 

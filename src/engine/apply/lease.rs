@@ -3,6 +3,7 @@
 use super::{Applier, LeaseChange};
 use crate::engine::command::{Applied, Refusal};
 use crate::lease::table::{self, Lease};
+use crate::metrics::METRICS;
 use crate::mvcc;
 use crate::storage::schema::Table;
 use crate::types::LeaseId;
@@ -41,6 +42,7 @@ impl Applier {
         let mut writer = store.write()?;
         for key in keys {
             writer.delete(key, expired)?;
+            METRICS.mvcc.deletes.inc();
         }
         self.effects.batches.extend(writer.commit());
         Ok(())

@@ -18,6 +18,7 @@ pub(super) use txn::read_txn;
 
 use super::command::{AlarmKind, Applied, Command, Kv, Member, Outcome, Refusal};
 use super::entry::{Entry, Origin};
+use super::versions::Versions;
 use crate::auth;
 use crate::lease::table::{self, Leases};
 use crate::metrics::METRICS;
@@ -72,6 +73,7 @@ pub struct Applier {
     alarms: BTreeSet<(MemberId, AlarmKind)>,
     members: BTreeMap<MemberId, Member>,
     auth: Arc<auth::Store>,
+    versions: Versions,
     applied: Option<LogPosition>,
     /// Position as of the last freeze.
     frozen: Option<LogPosition>,
@@ -91,6 +93,7 @@ impl Applier {
                 leases: table::load(txn)?,
                 alarms: admin::read_alarms(txn)?,
                 members: admin::read_members(txn)?,
+                versions: admin::read_versions(txn)?,
                 auth: Arc::new(auth::Store::new(auth::table::load(txn)?)),
                 applied,
                 frozen: applied,
@@ -147,6 +150,11 @@ impl Applier {
         &self.auth
     }
 
+    /// Version of the cluster, and where a downgrade leads.
+    pub fn versions(&self) -> Versions {
+        self.versions
+    }
+
     /// Takes note of an entry that changes nothing here, such as a new leader's first.
     pub fn skip(&mut self, position: LogPosition) {
         self.applied = Some(position);
@@ -180,6 +188,8 @@ impl Applier {
             Command::Compact { revision } => self.compact(*revision),
             Command::Alarm { activate, member, alarm } => Ok(self.alarm(*activate, *member, *alarm)),
             Command::PublishMember(member) => Ok(self.publish(member)),
+            Command::Downgrade { target } => Ok(self.downgrade(*target)),
+            Command::SetClusterVersion(version) => Ok(self.set_cluster_version(*version)),
             Command::Auth(change) => Ok(self.change_auth(change, position)),
         }
     }
@@ -222,6 +232,8 @@ impl Applier {
             Command::Alarm { .. }
                 | Command::PublishMember(_)
                 | Command::LeaseCheckpoint(_)
+                | Command::Downgrade { .. }
+                | Command::SetClusterVersion(_)
                 | Command::Auth(_)
         );
         if is_on(AlarmKind::Corrupt) && !is_harmless {

@@ -6,6 +6,7 @@ use crate::engine::command::{
     TxnOutcome,
 };
 use crate::engine::read;
+use crate::metrics::METRICS;
 use crate::mvcc::{self, Snapshot, writer::Writer};
 use crate::storage::codec::{Image, Meta};
 use bytes::Bytes;
@@ -43,6 +44,7 @@ impl Applier {
             return Ok(Err(refusal));
         }
         let mut outcome = run_txn(&store, &mut writer, txn, &mut path.iter())?;
+        count_txn(&outcome);
         outcome.revision = writer.revision();
         self.effects.batches.extend(writer.commit());
         Ok(Ok(Outcome::Txn(outcome)))
@@ -161,6 +163,7 @@ fn run_txn<'p>(
     for op in branch(txn, path) {
         results.push(match op {
             Op::Range(query) => {
+                METRICS.mvcc.ranges.inc();
                 let found = if query.revision > 0 {
                     read::range(&store.snapshot(query.revision)?, query)?
                 } else {
@@ -181,6 +184,17 @@ fn run_txn<'p>(
         });
     }
     Ok(TxnOutcome { revision: writer.revision(), succeeded, results })
+}
+
+/// Counts a transaction of more than one operation.
+fn count_txn(outcome: &TxnOutcome) {
+    fn operations(outcome: &TxnOutcome) -> usize {
+        let one = |result: &OpOutcome| if let OpOutcome::Txn(inner) = result { operations(inner) } else { 1 };
+        outcome.results.iter().map(one).sum()
+    }
+    if operations(outcome) > 1 {
+        METRICS.mvcc.txns.inc();
+    }
 }
 
 fn run_put(writer: &mut Writer<'_>, put: &Put) -> mvcc::Result<Option<Kv>> {
@@ -206,6 +220,7 @@ fn run_put(writer: &mut Writer<'_>, put: &Put) -> mvcc::Result<Option<Kv>> {
 }
 
 fn run_delete(writer: &mut Writer<'_>, delete: &DeleteRange) -> mvcc::Result<(i64, Vec<Kv>)> {
+    METRICS.mvcc.deletes.inc();
     let mut keys = Vec::new();
     writer.snapshot().scan(&delete.range, |key, _| {
         keys.push(Bytes::copy_from_slice(key));
@@ -234,6 +249,7 @@ pub(in crate::engine) fn read_txn(
     let mut results = Vec::new();
     for op in if succeeded { &txn.success } else { &txn.failure } {
         let Op::Range(query) = op else { continue };
+        METRICS.mvcc.ranges.inc();
         let found = match query.revision {
             0 => read::range(&snapshot, query)?,
             n if n > snapshot.revision() => return Err(Refusal::FutureRevision.into()),
@@ -244,5 +260,7 @@ pub(in crate::engine) fn read_txn(
         let revision = snapshot.revision();
         results.push(OpOutcome::Range { revision, kvs: found.kvs, more: found.more, count: found.count });
     }
-    Ok(TxnOutcome { revision: snapshot.revision(), succeeded, results })
+    let outcome = TxnOutcome { revision: snapshot.revision(), succeeded, results };
+    count_txn(&outcome);
+    Ok(outcome)
 }

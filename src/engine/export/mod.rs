@@ -32,6 +32,8 @@ pub struct Export {
     pub len: u64,
     /// Revision of the store that it shows.
     pub revision: i64,
+    /// Version of the layout; etcd calls it the storage version.
+    pub version: String,
 }
 
 impl Engine {
@@ -64,18 +66,17 @@ fn build(store: &Store, stop: &AtomicBool) -> mvcc::Result<Option<Export>> {
     let versions = store.versions().stopped_by(stop);
     let file = scratch_file(&store.scratch_dir()).map_err(mvcc::Error::Scratch)?;
     let mut writer = Writer::new(file).map_err(scratch)?;
-    let revision = store.read_flushed(|txn| {
+    let begun = store.read_flushed(|txn| {
         let (revision, compacted) = Store::flushed_revisions(txn)?;
         if compacted != versions.compacted() {
             return Ok(None);
         }
-        rows::write(txn, compacted, &mut writer)?;
-        Ok(Some(revision))
+        Ok(Some((revision, rows::write(txn, compacted, &mut writer)?)))
     })?;
-    let Some(revision) = revision else { return Ok(None) };
+    let Some((revision, version)) = begun else { return Ok(None) };
     write_keys(&versions, revision, &mut writer)?;
     let (file, len) = writer.finish().map_err(scratch)?;
-    Ok(Some(Export { file, len, revision }))
+    Ok(Some(Export { file, len, revision, version }))
 }
 
 /// The bucket `key`: each version under its revision.

@@ -2,31 +2,34 @@
 
 use super::scratch;
 use crate::bbolt::Writer;
-use crate::engine::apply::admin::{read_alarms, read_applied, read_members};
+use crate::engine::apply::admin::{read_alarms, read_applied, read_members, read_versions};
 use crate::engine::command::Member;
+use crate::engine::versions::Versions;
 use crate::lease::table;
 use crate::mvcc;
 use crate::storage::ReadTxn;
 use crate::storage::codec::put_varint;
-use crate::version::{CLUSTER_VERSION, STORAGE_VERSION};
 use serde_json::json;
 use std::collections::BTreeMap;
 
 type Rows = BTreeMap<Vec<u8>, Vec<u8>>;
 
-/// Writes them all; `compacted` is the compacted revision, 0 or less before the first compaction.
-pub fn write(txn: &ReadTxn, compacted: i64, writer: &mut Writer) -> mvcc::Result<()> {
-    let members = read_members(txn)?;
+/// Writes them all; `compacted` is the compacted revision, 0 or less before the first compaction. Returns the version of
+/// the layout.
+pub fn write(txn: &ReadTxn, compacted: i64, writer: &mut Writer) -> mvcc::Result<String> {
+    let (members, versions) = (read_members(txn)?, read_versions(txn)?);
+    // The storage version follows the cluster's at once: nothing that is stored depends on either.
+    let storage_version = versions.cluster.to_string();
     write_leases(txn, writer)?;
     let buckets = [
         ("alarm", alarms(txn)?),
         ("auth", Rows::from([(b"authRevision".to_vec(), 1u64.to_be_bytes().to_vec())])),
         ("authRoles", Rows::new()),
         ("authUsers", Rows::new()),
-        ("cluster", Rows::from([(b"clusterVersion".to_vec(), CLUSTER_VERSION.into())])),
+        ("cluster", cluster(&versions)),
         ("members", members.values().map(member).collect()),
         ("members_removed", Rows::new()),
-        ("meta", meta(txn, compacted, members.values())?),
+        ("meta", meta(txn, compacted, &storage_version, members.values())?),
     ];
     for (name, rows) in buckets {
         let mut bucket = writer.bucket(name.as_bytes()).map_err(scratch)?;
@@ -35,7 +38,7 @@ pub fn write(txn: &ReadTxn, compacted: i64, writer: &mut Writer) -> mvcc::Result
         }
         bucket.finish().map_err(scratch)?;
     }
-    Ok(())
+    Ok(storage_version)
 }
 
 /// Id → `leasepb.Lease`. Of the three fields only those that are not 0 are written.
@@ -72,6 +75,16 @@ fn put_field(out: &mut Vec<u8>, field: u8, number: u64) {
     }
 }
 
+/// Version of the cluster, and where an announced downgrade leads.
+fn cluster(versions: &Versions) -> Rows {
+    let mut rows = Rows::from([(b"clusterVersion".to_vec(), versions.cluster.to_string().into_bytes())]);
+    if let Some(target) = versions.downgrade {
+        let downgrade = json!({ "target-version": target.to_string(), "enabled": true });
+        rows.insert(b"downgrade".to_vec(), downgrade.to_string().into_bytes());
+    }
+    rows
+}
+
 /// Id in hexadecimal → JSON.
 fn member(member: &Member) -> (Vec<u8>, Vec<u8>) {
     let mut value = json!({ "id": member.id, "peerURLs": member.peer_urls });
@@ -88,7 +101,12 @@ fn member(member: &Member) -> (Vec<u8>, Vec<u8>) {
 }
 
 /// Position in the log, membership of consensus, versions, compaction.
-fn meta<'m>(txn: &ReadTxn, compacted: i64, members: impl Iterator<Item = &'m Member>) -> mvcc::Result<Rows> {
+fn meta<'m>(
+    txn: &ReadTxn,
+    compacted: i64,
+    storage_version: &str,
+    members: impl Iterator<Item = &'m Member>,
+) -> mvcc::Result<Rows> {
     let (learners, voters): (Vec<&Member>, Vec<&Member>) = members.partition(|member| member.is_learner);
     let ids = |members: Vec<&Member>| members.iter().map(|member| member.id).collect::<Vec<_>>();
     let mut state = json!({ "voters": ids(voters), "auto_leave": false });
@@ -97,7 +115,7 @@ fn meta<'m>(txn: &ReadTxn, compacted: i64, members: impl Iterator<Item = &'m Mem
     }
     let mut rows = Rows::from([
         (b"confState".to_vec(), state.to_string().into_bytes()),
-        (b"storageVersion".to_vec(), STORAGE_VERSION.into()),
+        (b"storageVersion".to_vec(), storage_version.into()),
     ]);
     if let Some(applied) = read_applied(txn)? {
         rows.insert(b"consistent_index".to_vec(), applied.index.to_be_bytes().to_vec());
