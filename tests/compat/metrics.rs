@@ -160,9 +160,11 @@ async fn metrics_have_the_types_and_labels_of_etcd() {
     let mut wrong = Vec::new();
     for (name, (kind, labels)) in wanted {
         match ours.get(name) {
-            None => wrong.push(format!("{name} is missing")),
+            None => {
+                wrong.push(format!("{name} is missing"));
+            }
             Some((our_kind, _)) if our_kind != kind => {
-                wrong.push(format!("{name} is a {our_kind}, not a {kind}"))
+                wrong.push(format!("{name} is a {our_kind}, not a {kind}"));
             }
             Some((_, our_labels)) if our_labels != labels => {
                 wrong.push(format!("{name} has labels {our_labels:?}, not {labels:?}"));
