@@ -205,3 +205,38 @@ async fn x_8_clients_that_go_away_do_not_hold_others_up() {
         });
     }
 }
+
+/// X-8, contract 7.3: users and roles, as etcd stores them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn x_8_users_and_roles_are_in_a_snapshot() {
+    use kvist::pb::authpb::{Permission, Role, User, UserAddOptions, permission::Type};
+    let server = Server::start();
+    let clients = Clients::connect(&server).await;
+    let mut auth = pb::auth_client::AuthClient::new(clients.channel.clone());
+    let permission = Permission { perm_type: Type::Readwrite as i32, key: "a".into(), range_end: "b".into() };
+    auth.role_add(pb::AuthRoleAddRequest { name: "r".into() }).await.expect("role");
+    let grant = pb::AuthRoleGrantPermissionRequest { name: "r".into(), perm: Some(permission.clone()) };
+    auth.role_grant_permission(grant).await.expect("permission");
+    for (name, password, no_password) in [("u", "secret", false), ("cn", "", true)] {
+        let options = Some(UserAddOptions { no_password });
+        let (name, password) = (name.into(), password.into());
+        let user = pb::AuthUserAddRequest { name, password, options, ..Default::default() };
+        auth.user_add(user).await.expect("user");
+    }
+    let grant = pb::AuthUserGrantRoleRequest { user: "u".into(), role: "r".into() };
+    auth.user_grant_role(grant).await.expect("role of a user");
+    let status = auth.auth_status(pb::AuthStatusRequest {}).await.expect("status").into_inner();
+
+    let reader = open(&take_snapshot(&clients.maintenance).await);
+    let facts = small_bucket(&reader, "auth");
+    assert_eq!(facts[&b"authRevision"[..]], status.auth_revision.to_be_bytes());
+    assert_ne!(facts.get(&b"authEnabled"[..]), Some(&vec![1]));
+    let role = Role::decode(&small_bucket(&reader, "authRoles")[&b"r"[..]][..]).expect("a role");
+    assert_eq!(role, Role { name: "r".into(), key_permission: vec![permission] });
+    let users = small_bucket(&reader, "authUsers");
+    let user = User::decode(&users[&b"u"[..]][..]).expect("a user");
+    assert!(user.password.starts_with(b"$2a$") && user.password.len() == 60, "{user:?}");
+    assert_eq!((&user.name[..], &user.roles[..]), (&b"u"[..], &["r".to_owned()][..]));
+    let other = User::decode(&users[&b"cn"[..]][..]).expect("a user");
+    assert!(other.options.is_some_and(|options| options.no_password) && other.roles.is_empty());
+}

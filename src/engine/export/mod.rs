@@ -9,6 +9,7 @@
 //!
 //! The whole file shows one moment: that of a flush. Versions never change, so the long part needs no transaction.
 
+mod auth;
 mod rows;
 
 use super::{Engine, Error, Result, blocking};

@@ -1,6 +1,6 @@
 //! The small buckets of an etcd database, from the rows of the last flush: all but `key`.
 
-use super::scratch;
+use super::{auth, scratch};
 use crate::bbolt::Writer;
 use crate::engine::apply::admin::{read_alarms, read_applied, read_members, read_versions};
 use crate::engine::command::Member;
@@ -12,7 +12,7 @@ use crate::storage::codec::put_varint;
 use serde_json::json;
 use std::collections::BTreeMap;
 
-type Rows = BTreeMap<Vec<u8>, Vec<u8>>;
+pub(super) type Rows = BTreeMap<Vec<u8>, Vec<u8>>;
 
 /// Writes them all; `compacted` is the compacted revision, 0 or less before the first compaction. Returns the version of
 /// the layout.
@@ -20,12 +20,13 @@ pub fn write(txn: &ReadTxn, compacted: i64, writer: &mut Writer) -> mvcc::Result
     let (members, versions) = (read_members(txn)?, read_versions(txn)?);
     // The storage version follows the cluster's at once: nothing that is stored depends on either.
     let storage_version = versions.cluster.to_string();
+    let [auth, users, roles] = auth::buckets(txn)?;
     write_leases(txn, writer)?;
     let buckets = [
         ("alarm", alarms(txn)?),
-        ("auth", Rows::from([(b"authRevision".to_vec(), 1u64.to_be_bytes().to_vec())])),
-        ("authRoles", Rows::new()),
-        ("authUsers", Rows::new()),
+        ("auth", auth),
+        ("authRoles", roles),
+        ("authUsers", users),
         ("cluster", cluster(&versions)),
         ("members", members.values().map(member).collect()),
         ("members_removed", Rows::new()),
@@ -68,7 +69,7 @@ fn alarms(txn: &ReadTxn) -> mvcc::Result<Rows> {
 }
 
 /// Appends a protobuf field of kind varint, unless it is 0.
-fn put_field(out: &mut Vec<u8>, field: u8, number: u64) {
+pub(super) fn put_field(out: &mut Vec<u8>, field: u8, number: u64) {
     if number != 0 {
         out.push(field << 3);
         put_varint(out, number);
