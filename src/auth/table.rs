@@ -46,13 +46,13 @@ enum Parsed {
 }
 
 fn parse(key: &[u8], value: &[u8]) -> Option<Parsed> {
-    match key.first()? {
-        &USER => {
+    match *key.first()? {
+        USER => {
             let mut user: User = postcard::from_bytes(value).ok()?;
             user.roles.sort();
             Some(Parsed::User(user))
         }
-        &ROLE => postcard::from_bytes(value).ok().map(Parsed::Role),
+        ROLE => postcard::from_bytes(value).ok().map(Parsed::Role),
         _ => None,
     }
 }

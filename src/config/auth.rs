@@ -76,7 +76,7 @@ impl Token {
         for word in words {
             match word.split('=').collect::<Vec<_>>()[..] {
                 [name, value] if !options.iter().any(|(other, _)| *other == name) => {
-                    options.push((name, value))
+                    options.push((name, value));
                 }
                 _ => return Err(invalid()),
             }

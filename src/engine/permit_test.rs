@@ -452,12 +452,14 @@ fn shown(outcome: &Outcome) -> Vec<&Kv> {
 }
 
 fn shown_by_txn(txn: &TxnOutcome) -> Vec<&Kv> {
-    let by_op = |op| match op {
-        &OpOutcome::Range { ref kvs, .. } => kvs.iter().collect(),
-        OpOutcome::Put { previous, .. } => previous.iter().collect(),
-        OpOutcome::DeleteRange { previous, .. } => previous.iter().collect(),
-        OpOutcome::Txn(txn) => shown_by_txn(txn),
-    };
+    fn by_op(op: &OpOutcome) -> Vec<&Kv> {
+        match op {
+            OpOutcome::Range { kvs, .. } => kvs.iter().collect(),
+            OpOutcome::Put { previous, .. } => previous.iter().collect(),
+            OpOutcome::DeleteRange { previous, .. } => previous.iter().collect(),
+            OpOutcome::Txn(txn) => shown_by_txn(txn),
+        }
+    }
     txn.results.iter().flat_map(by_op).collect()
 }
 
@@ -469,7 +471,10 @@ fn from_environment(name: &str) -> Option<u64> {
 fn a_13_no_request_gets_past_the_permissions() {
     let seed = from_environment("KVIST_SEED").unwrap_or_else(rand::random);
     let cases = from_environment("KVIST_PERMISSION_CASES").unwrap_or(CASES);
-    println!("KVIST_SEED={seed} KVIST_PERMISSION_CASES={cases}");
+    #[expect(clippy::print_stdout, reason = "how to repeat a failure; shown with it")]
+    {
+        println!("KVIST_SEED={seed} KVIST_PERMISSION_CASES={cases}");
+    }
     let (mut done, mut denied) = (0, 0);
     for world in 0.. {
         let mut world = World::new(seed.wrapping_add(world));

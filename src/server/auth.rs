@@ -33,7 +33,12 @@ pub fn auth(config: &config::Auth, store: Arc<Store>) -> Result<Auth, Error> {
             let read = |path: &Option<_>| path.as_deref().map(read).transpose();
             let (public, private) = (read(&options.public_key)?, read(&options.private_key)?);
             let method = Method::by_name(&options.sign_method).ok_or(KeyError::UnknownMethod)?;
-            Provider::Jwt(jwt::Tokens::new(method, public.as_deref(), private.as_deref(), options.ttl)?)
+            Provider::Jwt(Box::new(jwt::Tokens::new(
+                method,
+                public.as_deref(),
+                private.as_deref(),
+                options.ttl,
+            )?))
         }
         Token::None => Provider::None,
     };

@@ -82,12 +82,12 @@ pub struct Keys {
 }
 
 enum Verifying {
-    Hmac(hmac::Key),
+    Hmac(Box<hmac::Key>),
     Public(ParsedPublicKey),
 }
 
 enum Signing {
-    Hmac(hmac::Key),
+    Hmac(Box<hmac::Key>),
     Rsa(RsaKeyPair, &'static dyn RsaEncoding),
     Ecdsa(EcdsaKeyPair),
     Ed25519(Ed25519KeyPair),
@@ -99,7 +99,7 @@ impl Keys {
         let verification: &'static dyn VerificationAlgorithm = match method.family {
             Family::Hmac(algorithm) => {
                 let bytes = private.filter(|bytes| !bytes.is_empty()).ok_or(KeyError::Missing)?;
-                let key = hmac::Key::new(algorithm, bytes);
+                let key = Box::new(hmac::Key::new(algorithm, bytes));
                 return Ok(Keys {
                     verifying: Verifying::Hmac(key.clone()),
                     signing: Some(Signing::Hmac(key)),
@@ -141,7 +141,7 @@ impl Signing {
     fn read(method: Method, pem: &[u8]) -> Result<Signing, KeyError> {
         let der = first_block(pem)?;
         match method.family {
-            Family::Hmac(algorithm) => Ok(Signing::Hmac(hmac::Key::new(algorithm, pem))),
+            Family::Hmac(algorithm) => Ok(Signing::Hmac(Box::new(hmac::Key::new(algorithm, pem)))),
             Family::Rsa(encoding, _) => {
                 let pair = RsaKeyPair::from_der(&der).or_else(|_| RsaKeyPair::from_pkcs8(&der))?;
                 Ok(Signing::Rsa(pair, encoding))

@@ -17,7 +17,7 @@ pub enum Provider {
     /// Random ones.
     Simple(simple::Tokens),
     /// Signed ones.
-    Jwt(jwt::Tokens),
+    Jwt(Box<jwt::Tokens>),
     /// No tokens at all.
     None,
 }
