@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::http_client::{call, curl, get, post};
-use crate::support::{Server, is_foreign_server};
+use crate::support::Server;
 
 const KEY_EMPTY: &str = "etcdserver: key is not provided";
 
@@ -296,10 +296,6 @@ fn h_12_headers_become_metadata() {
 #[test]
 fn h_12_users_and_tokens() {
     let server = Server::start();
-    let status = post(&server, "auth/status", "{}");
-    if status.status == 501 && !is_foreign_server() {
-        return; // Remove with the Auth service.
-    }
     for (path, body) in [
         ("auth/user/add", r#"{"name":"root","password":"pw"}"#),
         ("auth/role/add", r#"{"name":"root"}"#),

@@ -177,11 +177,6 @@ fn h_9_snapshot() {
     let server = Server::start();
     call(&server, "kv/put", r#"{"key":"Zm9v","value":"YmFy"}"#);
     let answer = curl(&["-X", "POST", &(server.url() + "/v3/maintenance/snapshot")]);
-    if answer.status == 501 && !is_foreign_server() {
-        let error: Value = serde_json::from_str(&answer.body).expect("JSON");
-        assert_eq!(error["error"]["code"], 12, "the error of a stream");
-        return; // Remove with Snapshot.
-    }
     let lines: Vec<Value> =
         answer.body.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
     assert!(lines.iter().any(|line| line["result"]["blob"].as_str().is_some_and(|blob| blob.len() > 1000)));

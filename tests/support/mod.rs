@@ -11,6 +11,7 @@ use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -48,9 +49,22 @@ pub fn etcd_tool(name: &str, skipped: &str) -> Option<PathBuf> {
     None
 }
 
-/// A port of the loopback interface that was free a moment ago.
+/// A port of the loopback interface that was free a moment ago. It lies below those that the kernel gives to clients, so
+/// that no connection of another test takes it meanwhile, and is not given out twice by this process.
 pub fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a free port").port()
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    const FIRST: u16 = 12_000;
+    const COUNT: u16 = 20_000;
+    let own = u16::try_from(std::process::id() % u32::from(COUNT)).expect("below COUNT");
+    for _ in 0..COUNT {
+        // A prime step, so that processes that run at the same time are soon apart.
+        let n = NEXT.fetch_add(1, Ordering::Relaxed).wrapping_mul(7).wrapping_add(own);
+        let port = FIRST + n % COUNT;
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
+    panic!("no free port on loopback");
 }
 
 /// A running server on loopback with its own data directory; killed when dropped.

@@ -4,6 +4,7 @@ use super::{Etcd, error, snapshot};
 use crate::engine::Origin;
 use crate::engine::command::{AlarmKind, Command};
 use crate::engine::versions::ClusterVersion;
+use crate::metrics::{self, METRICS};
 use crate::pb::etcdserverpb::alarm_request::AlarmAction;
 use crate::pb::etcdserverpb::downgrade_request::DowngradeAction;
 use crate::pb::etcdserverpb::maintenance_server::Maintenance;
@@ -13,6 +14,7 @@ use crate::pb::etcdserverpb::{
     HashResponse, MoveLeaderRequest, MoveLeaderResponse, SnapshotRequest, StatusRequest, StatusResponse,
 };
 use crate::version::ETCD_VERSION;
+use std::time::Instant;
 use tonic::{Request, Response, Status};
 
 #[tonic::async_trait]
@@ -98,14 +100,18 @@ impl Maintenance for Etcd {
     async fn hash(&self, request: Request<HashRequest>) -> Result<Response<HashResponse>, Status> {
         self.check(request.metadata())?;
         self.require_root(&request)?;
+        let begin = Instant::now();
         let found = self.engine.hash(0).await.map_err(error::status)?;
+        metrics::observe_since(&METRICS.mvcc.hash, begin);
         Ok(Response::new(HashResponse { header: Some(self.header_now()), hash: found.hash }))
     }
 
     async fn hash_kv(&self, request: Request<HashKvRequest>) -> Result<Response<HashKvResponse>, Status> {
         self.check(request.metadata())?;
         self.require_root(&request)?;
+        let begin = Instant::now();
         let found = self.engine.hash(request.into_inner().revision).await.map_err(error::status)?;
+        metrics::observe_since(&METRICS.mvcc.hash_rev, begin);
         Ok(Response::new(HashKvResponse {
             header: Some(self.header_now()),
             hash: found.hash,

@@ -5,13 +5,14 @@
 
 use super::{Etcd, error};
 use crate::engine::export::Export;
+use crate::metrics::{self, METRICS};
 use crate::pb::etcdserverpb::SnapshotResponse;
 use sha2::{Digest, Sha256};
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
@@ -33,6 +34,7 @@ pub type Messages = ReceiverStream<Result<SnapshotResponse, Status>>;
 impl Etcd {
     /// Makes a backup and starts to send it.
     pub(super) async fn send_backup(&self) -> Result<Messages, Status> {
+        let begin = Instant::now();
         let permit = Arc::clone(&self.backups).acquire_owned().await;
         let permit = permit.expect("the semaphore is never closed");
         let export = self.engine.export().await.map_err(error::status)?;
@@ -41,7 +43,10 @@ impl Etcd {
         let shutdown = self.shutdown.clone();
         tokio::spawn(async move {
             let sent = tokio::select! {
-                sent = send(export, permit, &sender) => sent,
+                sent = send(export, permit, &sender) => {
+                    metrics::observe_since(&METRICS.disk.backend_snapshot, begin);
+                    sent
+                }
                 () = shutdown.requested() => Err(error::Error::Stopped.into()),
             };
             // File and permit are given back by now; whether the client ever hears of it is up to the client.
@@ -68,12 +73,12 @@ async fn send(export: Export, _permit: OwnedSemaphorePermit, sender: &Sender) ->
     let mut digest = Sha256::new();
     let mut at = 0;
     while at < len {
-        let bytes = read(&file, at, len).await.map_err(|error| {
+        let read = read(&file, at, len, digest).await.map_err(|error| {
             tracing::error!(%error, "reading a snapshot's temporary file failed");
             Status::unknown(error.to_string())
         })?;
-        for blob in bytes.chunks(MESSAGE_BYTES) {
-            digest.update(blob);
+        digest = read.digest;
+        for blob in read.bytes.chunks(MESSAGE_BYTES) {
             at += blob.len() as u64;
             if !offer(sender, message(len - at, blob)).await? {
                 return Ok(());
@@ -94,12 +99,21 @@ async fn offer(sender: &Sender, message: SnapshotResponse) -> Result<bool, Statu
     }
 }
 
-async fn read(file: &Arc<File>, at: u64, len: u64) -> io::Result<Vec<u8>> {
+/// Bytes of the file, and the digest of all bytes so far.
+struct Read {
+    bytes: Vec<u8>,
+    digest: Sha256,
+}
+
+/// Reads and digests on a thread that may block: other connections are served on this one.
+async fn read(file: &Arc<File>, at: u64, len: u64, mut digest: Sha256) -> io::Result<Read> {
     let file = Arc::clone(file);
     let wanted = usize::try_from(len - at).unwrap_or(usize::MAX).min(READ_BYTES);
     let read = move || {
         let mut bytes = vec![0; wanted];
-        file.read_exact_at(&mut bytes, at).map(|()| bytes)
+        file.read_exact_at(&mut bytes, at)?;
+        digest.update(&bytes);
+        Ok(Read { bytes, digest })
     };
     tokio::task::spawn_blocking(read).await.map_err(io::Error::other)?
 }

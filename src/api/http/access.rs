@@ -1,6 +1,7 @@
 //! What comes before every path on the client port: old paths, host names (H-14), origins of browsers (H-13).
 
 use super::Options;
+use crate::api::caller::CommonName;
 use http::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN, HOST, ORIGIN,
 };
@@ -9,6 +10,11 @@ use http::{HeaderMap, HeaderValue, Request, StatusCode, Uri};
 use std::collections::HashSet;
 
 const ANY: &str = "*";
+/// Where the gateway is.
+const PREFIX: &str = "/v3/";
+/// What a client reads who shows a certificate there while users are on.
+const NAME_IGNORED: &str =
+    "CommonName of client sending a request against gateway will be ignored and not used as expected\n";
 /// Where etcd 3.3 had the gateway.
 const OLD_PREFIX: &str = "/v3beta/";
 
@@ -23,15 +29,20 @@ pub struct Refused {
 
 /// Who may come; an empty set or `*` is everyone.
 pub struct Access {
+    are_users_on: Box<dyn Fn() -> bool + Send + Sync>,
     origins: HashSet<String>,
     hosts: HashSet<String>,
 }
 
 impl Access {
     /// The rules that were configured.
-    pub fn new(options: &Options) -> Access {
+    pub fn new(options: &Options, are_users_on: impl Fn() -> bool + Send + Sync + 'static) -> Access {
         let set = |names: &[String]| names.iter().cloned().collect();
-        Access { origins: set(&options.origins), hosts: set(&options.hosts) }
+        Access {
+            are_users_on: Box::new(are_users_on),
+            origins: set(&options.origins),
+            hosts: set(&options.hosts),
+        }
     }
 
     /// Lets a request in, its path brought up to date; returns what every answer's header says.
@@ -46,7 +57,16 @@ impl Access {
                 return Err(Refused { status: StatusCode::MISDIRECTED_REQUEST, text: misdirected(host) });
             }
         }
+        if self.is_misled(request) {
+            return Err(Refused { status: StatusCode::BAD_REQUEST, text: NAME_IGNORED.to_owned() });
+        }
         Ok(self.cors(request.headers().get(ORIGIN)))
+    }
+
+    /// Whether the client may believe that the gateway knows it by its certificate (H-12).
+    fn is_misled<B>(&self, request: &Request<B>) -> bool {
+        let has_name = request.extensions().get::<CommonName>().is_some_and(|name| !name.0.is_empty());
+        has_name && request.uri().path().starts_with(PREFIX) && (self.are_users_on)()
     }
 
     fn cors(&self, origin: Option<&HeaderValue>) -> HeaderMap {
@@ -140,12 +160,28 @@ mod tests {
     fn h_13_h_14_names_that_are_not_listed_are_left_out() {
         let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
         let options = Options { gateway: true, origins: names(&["http://a"]), hosts: names(&["localhost"]) };
-        let access = Access::new(&options);
+        let access = Access::new(&options, || true);
         let mut known = request("/", "localhost:1");
         known.headers_mut().insert(ORIGIN, HeaderValue::from_static("http://a"));
         assert_eq!(access.admit(&mut known, false).unwrap()[ACCESS_CONTROL_ALLOW_ORIGIN], "http://a");
         assert!(access.admit(&mut request("/", "localhost"), false).unwrap().is_empty());
         assert_eq!(access.admit(&mut request("/", "other"), false).unwrap_err().status, 421);
         assert!(access.admit(&mut request("/", "other"), true).is_ok());
+    }
+
+    #[test]
+    fn h_12_names_in_certificates_are_refused_at_the_gateway_alone() {
+        let options = Options { gateway: true, origins: Vec::new(), hosts: Vec::new() };
+        let access = |are_users_on: bool| Access::new(&options, move || are_users_on);
+        let named = |path| {
+            let mut request = request(path, "localhost");
+            request.extensions_mut().insert(CommonName("ann".into()));
+            request
+        };
+        assert_eq!(access(true).admit(&mut named("/v3/kv/put"), true).unwrap_err().status, 400);
+        assert_eq!(access(true).admit(&mut named("/v3beta/kv/put"), true).unwrap_err().status, 400);
+        assert!(access(false).admit(&mut named("/v3/kv/put"), true).is_ok());
+        assert!(access(true).admit(&mut named("/health"), true).is_ok());
+        assert!(access(true).admit(&mut request("/v3/kv/put", "localhost"), true).is_ok());
     }
 }

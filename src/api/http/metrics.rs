@@ -6,12 +6,13 @@ use crate::metrics;
 use axum::Router;
 use axum::body::Body;
 use axum::response::Response;
+use axum::routing::any;
 use http::header::CONTENT_TYPE;
 use http::{HeaderValue, StatusCode};
 
-/// The route of this file.
+/// The route of this file. Every method is served, as by etcd.
 pub fn routes() -> Router<Engine> {
-    Router::new().route("/metrics", reply::get_only(serve))
+    Router::new().route("/metrics", any(serve))
 }
 
 /// Gathers on a thread that may block: locks are taken, and requests should not wait for a few thousand lines.

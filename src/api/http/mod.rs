@@ -60,7 +60,13 @@ impl Http {
                 .route("/v3/", any(serve.clone()))
                 .route("/v3/{*path}", any(serve));
         }
-        Http { router: router.fallback(reply::not_found), access: Some(Arc::new(Access::new(options))) }
+        Http {
+            router: router.fallback(reply::not_found),
+            access: Some(Arc::new(Access::new(options, {
+                let engine = engine.clone();
+                move || engine.is_auth_enabled()
+            }))),
+        }
     }
 
     /// What is there for monitoring.

@@ -15,6 +15,7 @@ pub(super) fn run(inner: &Inner) {
             for batch in chunk {
                 fell_behind |= distribute(&mut state, batch);
             }
+            answer_asked(&mut state);
             drop(state);
             inner.bells.ring();
         }
@@ -36,6 +37,19 @@ fn next(inner: &Inner) -> Option<Vec<Arc<EventBatch>>> {
     queue.is_distributing = true;
     inner.queue_filled.notify_all(); // the applier may wait for room
     Some(std::mem::take(&mut queue.batches))
+}
+
+/// Answers requests for progress whose time has come.
+fn answer_asked(state: &mut State) {
+    let mut asked = std::mem::take(&mut state.asked);
+    asked.retain(|asked| {
+        let is_due = state.distributed >= asked.revision;
+        if is_due {
+            asked.answer(state, state.distributed);
+        }
+        !is_due
+    });
+    state.asked = asked;
 }
 
 /// Delivers one revision; whether some watcher had no room for it.

@@ -120,8 +120,28 @@ struct State {
     last_key: u64,
     /// Everything up to this revision has been handed to the synced watchers.
     distributed: i64,
+    /// Requests for progress that wait for the distribution; one for each stream at most.
+    asked: Vec<Asked>,
     /// The server stops.
     is_ending: bool,
+}
+
+/// A request for the progress of a whole stream.
+struct Asked {
+    stream: Arc<Stream>,
+    keys: Vec<WatcherKey>,
+    /// What could be read when it came: the answer must not be behind it.
+    revision: i64,
+}
+
+impl Asked {
+    /// Everything up to `revision` has been distributed. The caller rings.
+    fn answer(&self, state: &State, revision: i64) {
+        let mut watchers = self.keys.iter().filter_map(|key| state.watchers.get(key)).peekable();
+        if watchers.peek().is_some() && watchers.all(|w| w.group.is_some() && w.next <= revision + 1) {
+            self.stream.push_control(Delivery::Progress { id: -1, revision });
+        }
+    }
 }
 
 #[derive(Default)]
@@ -235,6 +255,8 @@ impl Hub {
             was_active: false,
         };
         state.watchers.insert(key, watcher);
+        // The answer will speak for this one as well.
+        state.asked.iter_mut().filter(|a| Arc::ptr_eq(&a.stream, stream)).for_each(|a| a.keys.push(key));
         stream.push_control(Delivery::Created { id, revision: current });
         if state.is_ending {
             stream.push_control(Delivery::Stopped);
@@ -265,17 +287,23 @@ impl Hub {
         for key in keys {
             self.inner.remove(&mut state, key);
         }
+        state.asked.retain(|asked| !Arc::ptr_eq(&asked.stream, stream));
         stream.close();
     }
 
-    /// Answers a request for progress: only if all watchers in `keys` are synced and none waits for a future revision.
-    pub fn progress(&self, stream: &Stream, keys: impl Iterator<Item = WatcherKey>) {
-        let state = self.inner.state.lock();
-        let revision = self.inner.complete_up_to(&state);
-        let mut watchers = keys.filter_map(|key| state.watchers.get(&key)).peekable();
-        if watchers.peek().is_some() && watchers.all(|w| w.group.is_some() && w.next <= revision + 1) {
-            stream.push_control(Delivery::Progress { id: -1, revision });
+    /// Answers a request for progress, once everything readable now has been distributed: only if all watchers in `keys`
+    /// are synced then and none waits for a future revision.
+    pub fn progress(&self, stream: &Arc<Stream>, keys: impl Iterator<Item = WatcherKey>) {
+        let mut state = self.inner.state.lock();
+        let complete = self.inner.complete_up_to(&state);
+        let revision = self.inner.store.revision();
+        let asked = Asked { stream: Arc::clone(stream), keys: keys.collect(), revision };
+        if complete >= revision {
+            asked.answer(&state, complete);
             stream.ring();
+        } else {
+            state.asked.retain(|other| !Arc::ptr_eq(&other.stream, stream));
+            state.asked.push(asked);
         }
     }
 
