@@ -26,14 +26,22 @@ setup: ## install what the tests need and this machine lacks (etcdctl, protoc, r
 setup-bench: ## install etcd to compare with; Debian's package may start it on port 2379
 	@command -v etcd >/dev/null || .ci/setup etcd-server
 
-# The server's package is called "server"; everybody else calls it etcd.
-tools: ## build the newest etcd, etcdctl and etcdutl that kvist is compared with: target/tools
+# The server's package is called "server"; everybody else calls it etcd. promtool is taken out of Debian's package, because
+# installing that would start a server.
+tools: ## get what kvist is compared with and checked by: etcd, etcdctl, etcdutl, promtool in target/tools
 	@if command -v go >/dev/null; then \
 	  set -ex; mkdir -p $(TARGET_DIR)/tools; \
 	  cd tests/tools; go build -trimpath -o $(TARGET_DIR)/tools/ tool; \
 	  mv $(TARGET_DIR)/tools/server $(TARGET_DIR)/tools/etcd; \
 	else \
 	  echo "SKIPPED tools: there is no Go to build etcd with; tests beside a real etcd will say that they were skipped"; \
+	fi
+	@if [ -x $(TARGET_DIR)/tools/promtool ]; then :; elif command -v apt-get >/dev/null; then \
+	  set -ex; dir=$$(mktemp -d); cd $$dir; apt-get download prometheus || { apt-get update; apt-get download prometheus; }; \
+	  dpkg --fsys-tarfile prometheus_*.deb | tar -x ./usr/bin/promtool; \
+	  mkdir -p $(TARGET_DIR)/tools; mv usr/bin/promtool $(TARGET_DIR)/tools/; rm -r $$dir; \
+	else \
+	  echo "SKIPPED promtool: there is no apt-get to get it with; the test of the alert rules will say that it was skipped"; \
 	fi
 
 build: ## build the server as it is shipped: target/release/kvist

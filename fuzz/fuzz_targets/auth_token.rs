@@ -12,7 +12,7 @@ const TTL: Duration = Duration::from_secs(60);
 static PROVIDERS: LazyLock<[Provider; 3]> = LazyLock::new(|| {
     let method = Method::by_name("HS256").expect("a method");
     let signed = jwt::Tokens::new(method, None, Some(b"secret"), TTL).expect("a key");
-    [Provider::Jwt(signed), Provider::Simple(simple::Tokens::new(TTL)), Provider::None]
+    [Provider::Jwt(Box::new(signed)), Provider::Simple(simple::Tokens::new(TTL)), Provider::None]
 });
 
 fuzz_target!(|bytes: &[u8]| {

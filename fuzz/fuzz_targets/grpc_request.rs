@@ -29,7 +29,7 @@ fuzz_target!(|input: (u8, Vec<u8>)| {
 fn read<M: prost::Message + Default>(bytes: &[u8], step: usize) -> Result<M, tonic::Status> {
     let pieces: Vec<_> = bytes.chunks(step.max(1)).map(Bytes::copy_from_slice).collect();
     let frames = pieces.into_iter().map(|piece| Ok::<_, Infallible>(Frame::data(piece)));
-    let body = Limited::new(StreamBody::new(futures_util::stream::iter(frames)), LIMIT);
+    let body = Limited::new(StreamBody::new(futures_util::stream::iter(frames)), LIMIT, None);
     let request = Request::new(body.boxed_unsync());
     futures_executor::block_on(read_unary(request))
 }

@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 
 use crate::backup_out::{assert_same, events, pairs, path, run, write_history};
 use crate::snapshot::take_snapshot;
-use crate::support::{Server, etcd_tool};
+use crate::support::{Server, tool};
 use crate::watch_client::{Clients, put_request};
 
 fn kvist() -> &'static Path {
@@ -38,7 +38,7 @@ async fn save(clients: &Clients, file: PathBuf) -> PathBuf {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn from_etcd_by_snapshot_and_by_migration_and_back() {
     let skipped = "from_etcd_by_snapshot_and_by_migration_and_back";
-    let (Some(etcd), Some(etcdutl)) = (etcd_tool("etcd", skipped), etcd_tool("etcdutl", skipped)) else {
+    let (Some(etcd), Some(etcdutl)) = (tool("etcd", skipped), tool("etcdutl", skipped)) else {
         return;
     };
     let temp = tempfile::tempdir().expect("temporary directory");
@@ -95,7 +95,7 @@ async fn from_etcd_by_snapshot_and_by_migration_and_back() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn to_etcd_and_back() {
     let skipped = "to_etcd_and_back";
-    let (Some(etcd), Some(etcdutl)) = (etcd_tool("etcd", skipped), etcd_tool("etcdutl", skipped)) else {
+    let (Some(etcd), Some(etcdutl)) = (tool("etcd", skipped), tool("etcdutl", skipped)) else {
         return;
     };
     let temp = tempfile::tempdir().expect("temporary directory");
@@ -122,7 +122,7 @@ async fn to_etcd_and_back() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn users_log_in_as_before() {
     let skipped = "users_log_in_as_before";
-    let (Some(etcd), Some(etcdctl)) = (etcd_tool("etcd", skipped), etcd_tool("etcdctl", skipped)) else {
+    let (Some(etcd), Some(etcdctl)) = (tool("etcd", skipped), tool("etcdctl", skipped)) else {
         return;
     };
     let temp = tempfile::tempdir().expect("temporary directory");
@@ -195,7 +195,7 @@ async fn users_log_in_as_before() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_does_not_fit_is_refused() {
     let skipped = "what_does_not_fit_is_refused";
-    let Some(etcd) = etcd_tool("etcd", skipped) else { return };
+    let Some(etcd) = tool("etcd", skipped) else { return };
     let temp = tempfile::tempdir().expect("temporary directory");
     let source = Server::start_other(&etcd, &temp.path().join("etcd"));
     let clients = Clients::connect(&source).await;
@@ -249,7 +249,7 @@ async fn what_does_not_fit_is_refused() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_bumped_revision_is_what_etcdutl_makes_it() {
     let skipped = "a_bumped_revision_is_what_etcdutl_makes_it";
-    let (Some(etcd), Some(etcdutl)) = (etcd_tool("etcd", skipped), etcd_tool("etcdutl", skipped)) else {
+    let (Some(etcd), Some(etcdutl)) = (tool("etcd", skipped), tool("etcdutl", skipped)) else {
         return;
     };
     let temp = tempfile::tempdir().expect("temporary directory");

@@ -11,7 +11,7 @@ use prost::Message;
 use sha2::{Digest, Sha256};
 
 use crate::snapshot::take_snapshot;
-use crate::support::{Server, etcd_tool};
+use crate::support::{Server, tool};
 use crate::watch_client::{Clients, put_leased_op, put_op, put_request};
 
 const KEYS: usize = 100_000;
@@ -161,7 +161,7 @@ pub async fn assert_same(ours: &Clients, theirs: &Clients, compacted: i64) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn x_8_etcd_goes_on_from_a_snapshot() {
     let skipped = "x_8_etcd_goes_on_from_a_snapshot";
-    let (Some(etcd), Some(etcdutl)) = (etcd_tool("etcd", skipped), etcd_tool("etcdutl", skipped)) else {
+    let (Some(etcd), Some(etcdutl)) = (tool("etcd", skipped), tool("etcdutl", skipped)) else {
         return;
     };
     let temp = tempfile::tempdir().expect("temporary directory");

@@ -18,7 +18,7 @@ pub fn binaries() -> Vec<PathBuf> {
             .map(|dir| dir.join("etcdctl"))
             .filter(|path| path.is_file())
             .take(1)
-            .chain(support::etcd_tool("etcdctl", "the newest etcdctl"))
+            .chain(support::tool("etcdctl", "the newest etcdctl"))
             .collect(),
     };
     let missing: Vec<_> = listed.iter().filter(|path| !path.is_file()).collect();

@@ -2,7 +2,7 @@
 
 use crate::client::{Session, own};
 use crate::http_client::{curl, get};
-use crate::support::{Server, etcd_tool, free_port, is_foreign_server, wait_until};
+use crate::support::{Server, free_port, is_foreign_server, tool, wait_until};
 use kvist::pb::etcdserverpb as pb;
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::{Child, Command, Stdio};
@@ -107,6 +107,14 @@ async fn metrics_that_dashboard_and_rules_name_are_there() {
     assert!(missing.is_empty(), "{missing:?}");
 }
 
+#[test]
+fn rules_are_what_promtool_takes() {
+    let Some(promtool) = tool("promtool", "the check of the alert rules") else { return };
+    let rules = concat!(env!("CARGO_MANIFEST_DIR"), "/packaging/prometheus/kvist.rules.yaml");
+    let output = Command::new(promtool).args(["check", "rules", rules]).output().expect("promtool");
+    assert!(output.status.success(), "{output:?}");
+}
+
 /// Kills the process with the test.
 struct Etcd(Child);
 
@@ -119,7 +127,7 @@ impl Drop for Etcd {
 
 #[tokio::test]
 async fn metrics_have_the_types_and_labels_of_etcd() {
-    let Some(etcd) = etcd_tool("etcd", "comparing metrics with etcd's") else { return };
+    let Some(etcd) = tool("etcd", "comparing metrics with etcd's") else { return };
     if is_foreign_server() {
         return;
     }

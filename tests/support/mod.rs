@@ -30,9 +30,9 @@ pub fn is_foreign_server() -> bool {
     std::env::var_os("KVIST_TEST_SERVER").is_some()
 }
 
-/// A program of etcd's newest release, "etcd", "etcdctl" or "etcdutl", as `make tools` builds them; `KVIST_ETCD` and
-/// `KVIST_ETCDUTL` name others. `None` where there is none; then the test says what it skips.
-pub fn etcd_tool(name: &str, skipped: &str) -> Option<PathBuf> {
+/// A program that `make tools` gets: "etcd", "etcdctl" or "etcdutl" of the newest release, or "promtool"; `KVIST_ETCD` and the
+/// like name others. `None` where there is none; then the test says what it skips.
+pub fn tool(name: &str, skipped: &str) -> Option<PathBuf> {
     let variable = match name {
         "etcdctl" => None, // KVIST_ETCDCTL is a list of further ones
         name => std::env::var_os(format!("KVIST_{}", name.to_ascii_uppercase())),
@@ -45,7 +45,7 @@ pub fn etcd_tool(name: &str, skipped: &str) -> Option<PathBuf> {
     if path.exists() {
         return Some(path);
     }
-    eprintln!("SKIPPED {skipped}: there is no {name} of etcd's newest release; build it with: make tools");
+    eprintln!("SKIPPED {skipped}: there is no {name}; get it with: make tools");
     None
 }
 
