@@ -73,6 +73,7 @@ verify: ## check formatting, lints, documentation, layering, licences; changes n
 	@for package in $(SATELLITES); do (set -x; $(CARGO) fmt --check --manifest-path $$package) || exit; done
 	$(CARGO) clippy --locked --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps --lib
+	$(CARGO) check --locked --manifest-path fuzz/Cargo.toml --target-dir $(TARGET_DIR)
 	$(CARGO) test --locked --test tidy
 	@if $(CARGO) deny --version >/dev/null 2>&1; then \
 	  set -x; $(CARGO) deny --offline check licenses bans sources; \
