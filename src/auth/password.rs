@@ -1,8 +1,8 @@
 //! Passwords: bcrypt, off the request path, and a short memory of what was found right.
 //!
 //! Hashing takes tens of milliseconds on purpose. So it is done on threads that may block, as many at a time as there are
-//! cores, and whoever comes when [`WAITING_MAX`] wait is sent away. Credentials found right are remembered for
-//! [`REMEMBERED`] under a keyed digest that includes the auth revision: any change of users or roles forgets them.
+//! cores, and whoever comes when `WAITING_MAX` wait is sent away. Credentials found right are remembered for
+//! `REMEMBERED` under a keyed digest that includes the auth revision: any change of users or roles forgets them.
 
 use super::Error;
 use super::store::State;

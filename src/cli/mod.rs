@@ -2,7 +2,7 @@
 //! syntax and is read by `config::args`; a subcommand is recognized by being the first word, and from there on clap
 //! reads. Exit codes are those of the server: 0 done, 1 failed, 2 a command line that cannot be read.
 //!
-//! To add a subcommand: a file with a `clap::Args` struct that has a `run`, a variant of [`Subcommand`], and its arm in
+//! To add a subcommand: a file with a `clap::Args` struct that has a `run`, a variant of `Subcommand`, and its arm in
 //! [`run`]. `--help` lists what the enum holds. Called by `main`.
 
 mod config;

@@ -1,6 +1,6 @@
 //! Requests by the version of the API that clients name in their metadata (contract G-2).
 //!
-//! The name is the client's to choose, and each is a series: after [`VERSIONS_MAX`] of them the rest count as one.
+//! The name is the client's to choose, and each is a series: after `VERSIONS_MAX` of them the rest count as one.
 
 use super::METRICS;
 use parking_lot::RwLock;

@@ -1,7 +1,7 @@
 //! External sort of versions by revision: what does not fit into memory goes to a temporary file in sorted runs, and the
 //! runs are merged while they are read. Used by `versions`, for old versions that are stored in order of key.
 //!
-//! Memory: one buffer of [`RUN_BYTES`], then a small buffer for each run; disk: the keys and short values once. The file has
+//! Memory: one buffer of `RUN_BYTES`, then a small buffer for each run; disk: the keys and short values once. The file has
 //! no name, so it goes with the process however that ends.
 
 use super::{Error, Result};

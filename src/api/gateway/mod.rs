@@ -1,8 +1,8 @@
 //! The JSON gateway: every call of etcd's API as a POST below `/v3/` (contract 4.1).
 //!
-//! A transcoder, not an implementation: the path names the call ([`routes`]), the body becomes its message ([`json`]),
+//! A transcoder, not an implementation: the path names the call (`routes`), the body becomes its message (`json`),
 //! the call goes through [`Front`] inside the process, and the answer becomes JSON, a line for each message when there
-//! are many ([`lines`]). What a connection knows of its client's certificate does not go along. Called by `http`.
+//! are many (`lines`). What a connection knows of its client's certificate does not go along. Called by `http`.
 
 pub mod json;
 mod lines;

@@ -1,7 +1,7 @@
 //! Simple tokens: sixteen random letters, a dot, and the index of the log entry that gave them out.
 //!
 //! A token lives for the TTL after its last use. Every member learns of it by applying the entry; none remembers it over
-//! a restart. At most [`TOKENS_MAX`] are kept: then those that would expire first make room.
+//! a restart. At most `TOKENS_MAX` are kept: then those that would expire first make room.
 
 use parking_lot::RwLock;
 use std::collections::HashMap;
