@@ -322,7 +322,7 @@ impl Model {
             if !was_read && self.is_complete() {
                 break;
             }
-            assert!(Instant::now() < deadline, "events are missing");
+            assert!(Instant::now() < deadline, "events are missing: {:?}", self.hub.counts());
             std::thread::yield_now();
         }
     }
@@ -355,6 +355,8 @@ impl Model {
 }
 
 fn run(steps: Vec<Step>) {
+    // What the hub's threads complain of is shown with a failure.
+    let _ = tracing_subscriber::fmt().with_test_writer().try_init();
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     let _runtime = runtime.enter(); // streams belong to one
     let mut model = Model::new();

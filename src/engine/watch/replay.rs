@@ -4,11 +4,14 @@ use super::{Delivery, Inner, Matched, Spec, WatcherKey, is_compacted};
 use crate::mvcc::{Event, EventBatch, history::Limit};
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Watchers served in one pass.
 const WATCHERS_PER_PASS: usize = 512;
 /// History read in one pass.
 const STEP: Limit = Limit { revisions: 1000, bytes: 6 << 20 };
+/// Pause after history could not be read: nobody else would wake the watchers that wait for it.
+const AFTER_ERROR: Duration = Duration::from_millis(100);
 
 /// Runs until the hub is stopped.
 pub(super) fn run(inner: &Inner) {
@@ -48,7 +51,9 @@ fn pass(inner: &Inner, after: WatcherKey) -> Option<WatcherKey> {
         Ok(batches) => deliver(inner, &pass, &batches, current),
         Err(e) if is_compacted(&e) => {} // the next pass cancels whoever wanted it
         Err(e) => {
-            tracing::error!(error = %e, "reading history for watchers failed");
+            tracing::error!(error = %e, "reading history for watchers failed; trying again");
+            std::thread::sleep(AFTER_ERROR);
+            inner.want_replay();
             return None;
         }
     }
