@@ -15,7 +15,7 @@ SECONDS ?= 60
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup setup-bench tools build test compat clients crash golden verify audit fix fuzz bench ci etcdctl
+.PHONY: help setup setup-bench tools build test slow compat clients crash golden verify audit fix fuzz bench ci etcdctl
 
 help:
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -52,6 +52,9 @@ test: etcdctl ## run every test that needs nothing but this package and etcdctl
 
 compat: etcdctl ## run only the black-box tests of the etcd API
 	$(CARGO) test --test compat
+
+slow: etcdctl ## run the tests that take minutes and want the machine for themselves: etcdctl check perf
+	$(CARGO) test --test compat -- --ignored
 
 clients: ## run client libraries against the server; skipped without protoc
 	@if command -v protoc >/dev/null; then \
@@ -98,7 +101,7 @@ bench: ## measure: end to end (beside etcd when there is one), then the parts; A
 	$(CARGO) bench --bench end_to_end -- $(ARGS)
 	$(CARGO) bench $(addprefix --bench ,$(CRITERION))
 
-ci: setup tools verify clients test ## everything a change must pass, on a bare machine too
+ci: setup tools verify clients test slow ## everything a change must pass, on a bare machine too
 
 etcdctl:
 	@test -n "$$KVIST_ETCDCTL" || command -v etcdctl >/dev/null || { \
