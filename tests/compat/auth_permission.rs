@@ -4,9 +4,11 @@
 
 use kvist::pb::authpb::permission::Type::{Read, Readwrite, Write};
 use kvist::pb::etcdserverpb as pb;
+use kvist::pb::v3electionpb::{self, election_client::ElectionClient};
+use kvist::pb::v3lockpb::{self, lock_client::LockClient};
 use pb::request_op::Request as Op;
 use pb::watch_request::RequestUnion;
-use tonic::Status;
+use tonic::{Code, Status};
 
 use crate::auth_client::{As, DENIED, INVALID_TOKEN, USER_EMPTY, add_user, refuses, with_root};
 use crate::client::{compare, delete_range, get, put, range};
@@ -369,4 +371,34 @@ async fn a_12_changes_count_at_once() {
     root.disable().await.expect("disable");
     ann.put(put("a", "8")).await.expect("everyone may do everything");
     assert_eq!(nobody.range(get("a")).await.expect("get").kvs[0].version, 4);
+}
+
+/// Locks and elections are keys, leases and watches of whoever asks (1.12). Refusals have the code Unknown there (E-4).
+#[tokio::test]
+async fn e_1_locks_need_the_permissions_of_their_keys() {
+    let (_server, root, nobody) = with_root(&[]).await;
+    add_user(&root, "ann", &[(Readwrite, "a/", "a0")]).await;
+    add_user(&root, "eve", &[(Read, "a/", "a0")]).await;
+    let (ann, eve) = (nobody.login("ann").await, nobody.login("eve").await);
+    let lock = async |caller: &As, name: &str| {
+        let request = v3lockpb::LockRequest { name: name.into(), lease: 0 };
+        LockClient::new(caller.channel.clone()).lock(caller.request(request)).await
+    };
+    let observe = async |caller: &As, name: &str| {
+        let request = v3electionpb::LeaderRequest { name: name.into() };
+        ElectionClient::new(caller.channel.clone()).leader(caller.request(request)).await
+    };
+    let key = lock(&ann, "a/x").await.expect("ann's own").into_inner().key;
+    let denied = (Code::Unknown, DENIED.1);
+    refuses(lock(&ann, "b/x").await, denied);
+    refuses(lock(&eve, "a/y").await, denied);
+    refuses(lock(&nobody, "a/z").await, (Code::Unknown, USER_EMPTY.1));
+    refuses(observe(&ann, "b/x").await, denied);
+    refuses(observe(&eve, "a/none").await, (Code::Unknown, "election: no leader"));
+    let unlock = async |caller: &As| {
+        let request = v3lockpb::UnlockRequest { key: key.clone() };
+        LockClient::new(caller.channel.clone()).unlock(caller.request(request)).await
+    };
+    refuses(unlock(&eve).await, denied);
+    unlock(&ann).await.expect("ann's own");
 }
