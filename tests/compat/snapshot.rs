@@ -82,7 +82,9 @@ async fn x_8_a_snapshot_is_a_database_of_etcd() {
     clients.compact(6).await;
     clients.txn(vec![put_op("c", "3"), put_op("d", "4")]).await;
     let status = async || clients.maintenance.clone().status(pb::StatusRequest {}).await.expect("status");
+    let deadline = std::time::Instant::now() + Duration::from_secs(20);
     while status().await.into_inner().storage_version != "3.7.0" {
+        assert!(std::time::Instant::now() < deadline, "the storage version is not known");
         tokio::time::sleep(Duration::from_millis(50)).await; // a new etcd takes a moment
     }
     let header = status().await.into_inner().header.expect("header");
