@@ -7,7 +7,7 @@ TARGET_DIR := $(abspath $(or $(CARGO_TARGET_DIR),target))
 # One criterion bench a file; the end-to-end benchmark is a folder.
 CRITERION := $(basename $(notdir $(wildcard benches/*.rs)))
 # Packages of their own, so that kvist does not build what only they need.
-SATELLITES := tests/clients/rust/Cargo.toml fuzz/Cargo.toml
+SATELLITES := tests/compat/clients/rust/Cargo.toml fuzz/Cargo.toml
 
 ROUNDS  ?= 500
 TARGET  ?= wal_record
@@ -59,7 +59,7 @@ slow: etcdctl ## run the tests that take minutes and want the machine for themse
 clients: ## run client libraries against the server; skipped without protoc
 	@if command -v protoc >/dev/null; then \
 	  set -x; $(CARGO) build && KVIST_TEST_SERVER=$(TARGET_DIR)/debug/kvist \
-	    $(CARGO) test --locked --manifest-path tests/clients/rust/Cargo.toml; \
+	    $(CARGO) test --locked --manifest-path tests/compat/clients/rust/Cargo.toml; \
 	else \
 	  echo "SKIPPED clients: the crate etcd-client needs protoc to build; get it with: make setup"; \
 	fi
