@@ -38,7 +38,7 @@ pub enum Event {
     /// It has nothing more to send; so many of its writes were acknowledged.
     Idle(u64),
     /// It has ended.
-    Done(Result<Tally, Error>),
+    Done(Box<Result<Tally, Error>>),
 }
 
 /// What all threads share.
@@ -87,7 +87,7 @@ pub fn run(common: Common, thread: usize, stage: watch::Receiver<Stage>, events:
         Err(error) => Err(Error::Failed(error.to_string())),
     };
     // When nobody listens any more, the run has failed elsewhere.
-    let _ = events.blocking_send(Event::Done(result));
+    let _ = events.blocking_send(Event::Done(Box::new(result)));
 }
 
 async fn work(
