@@ -61,7 +61,7 @@ pub async fn run(settings: Settings, access: Access, progress: Progress<'_>) -> 
         delivered: Arc::default(),
         origin: Instant::now(),
         start_revision: match settings.workload {
-            Workload::WatchReplay => store.oldest().await?,
+            Workload::WatchReplay => store.history(settings.total_keys).await?,
             _ => store.revision().await? + 1,
         },
     };

@@ -59,19 +59,31 @@ impl Store {
         Ok(header.ok_or_else(|| Error::Failed("an answer without header".into()))?.revision)
     }
 
-    /// The revision of the oldest key.
-    pub async fn oldest(&self) -> Result<i64, Error> {
+    /// The revision of the oldest key, or of the newest.
+    pub async fn edge(&self, order: SortOrder) -> Result<i64, Error> {
         let request = pb::RangeRequest {
             key: self.keys.prefix(),
             range_end: self.keys.end(),
             limit: 1,
-            sort_order: SortOrder::Ascend.into(),
+            sort_order: order.into(),
             sort_target: SortTarget::Mod.into(),
             keys_only: true,
             ..Default::default()
         };
-        let oldest = self.kv().range(request).await?.into_inner().kvs.into_iter().next();
-        Ok(oldest.ok_or_else(|| Error::Failed("there are no keys".into()))?.mod_revision)
+        let edge = self.kv().range(request).await?.into_inner().kvs.into_iter().next();
+        Ok(edge.ok_or_else(|| Error::Failed("there are no keys".into()))?.mod_revision)
+    }
+
+    /// The revision at which the history of `count` keys begins, each of which was put once and by itself.
+    pub async fn history(&self, count: u64) -> Result<i64, Error> {
+        let (oldest, newest) = (self.edge(SortOrder::Ascend).await?, self.edge(SortOrder::Descend).await?);
+        let sum = self.sum_up().await?;
+        let puts = (newest - oldest + 1).unsigned_abs();
+        if (sum.keys, sum.versions) != (count, count) || puts < count {
+            let text = "the keys that are there were not put once each: clear them, or take another --prefix";
+            return Err(Error::Failed(text.into()));
+        }
+        Ok(oldest)
     }
 
     /// Puts keys `0..count`, each with its number as stamp, `puts` at once. `progress` hears how many are done.
