@@ -196,27 +196,16 @@ impl Server {
             if Instant::now() > deadline {
                 break format!("the server was not ready after {} s", START_TIMEOUT.as_secs());
             }
-            if self.tail(begin).contains(READY) && TcpStream::connect(("127.0.0.1", self.port)).is_ok() {
+            if tail(&self.log, begin).contains(READY) && TcpStream::connect(("127.0.0.1", self.port)).is_ok()
+            {
                 return Ok(());
             }
             std::thread::sleep(Duration::from_millis(10));
         };
         self.kill();
-        let log = self.tail(begin);
+        let log = tail(&self.log, begin);
         let quote = log.char_indices().rev().nth(QUOTE_MAX).map_or(0, |(at, _)| at);
         Err(format!("{reason}; its log:\n{}\n", &log[quote..]))
-    }
-
-    /// What it logged from a place on.
-    fn tail(&self, begin: u64) -> String {
-        let read = || {
-            let mut file = File::open(&self.log)?;
-            file.seek(SeekFrom::Start(begin))?;
-            let mut bytes = Vec::new();
-            file.read_to_end(&mut bytes)?;
-            std::io::Result::Ok(bytes)
-        };
-        String::from_utf8_lossy(&read().unwrap_or_default()).into_owned()
     }
 
     fn kill(&mut self) {
@@ -254,4 +243,16 @@ impl Drop for Server {
     fn drop(&mut self) {
         self.kill();
     }
+}
+
+/// What a log has from a place on.
+fn tail(log: &Path, begin: u64) -> String {
+    let read = || {
+        let mut file = File::open(log)?;
+        file.seek(SeekFrom::Start(begin))?;
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes)?;
+        std::io::Result::Ok(bytes)
+    };
+    String::from_utf8_lossy(&read().unwrap_or_default()).into_owned()
 }

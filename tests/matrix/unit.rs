@@ -54,6 +54,7 @@ fn client_and_notes_are_kept() {
     let mut tap = Tap::default();
     tap.line("# client: jetcd 1");
     (0..1000).for_each(|n| assert!(tap.line(&format!("# {n}")).is_none()));
+    assert!(tap.line("ok - kv/a").is_some() && tap.cases().len() == 1);
     assert_eq!(tap.client, "jetcd 1");
     assert!(tap.notes.len() < 100 && tap.notes.back().is_some_and(|note| note == "999"));
 }
