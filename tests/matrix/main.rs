@@ -45,6 +45,9 @@ struct Options {
     /// Suites that run at the same time
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=i64::from(JOBS_MAX)))]
     jobs: u16,
+    /// Folder of the suites, if it is another
+    #[arg(long, default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/compat/clients"))]
+    suites: PathBuf,
     /// Name the suites and end
     #[arg(long)]
     list: bool,
@@ -62,8 +65,9 @@ fn main() -> ExitCode {
 }
 
 fn matrix(options: &Options) -> Result<ExitCode, String> {
-    let clients = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/compat/clients");
-    let suites = select(suites(&clients)?, &options.only)?;
+    let clients =
+        &options.suites.canonicalize().map_err(|error| format!("{}: {error}", options.suites.display()))?;
+    let suites = select(suites(clients)?, &options.only)?;
     if options.list {
         suites.iter().for_each(|name| println!("{name}"));
         return Ok(ExitCode::SUCCESS);
@@ -88,7 +92,7 @@ fn matrix(options: &Options) -> Result<ExitCode, String> {
         stop,
         preparing: Mutex::new(()),
     };
-    let finished = run_all(&matrix, &clients, &suites, options.jobs);
+    let finished = run_all(&matrix, clients, &suites, options.jobs);
     if matrix.stop.load(Ordering::Relaxed) {
         eprintln!("matrix: stopped");
         return Ok(ExitCode::from(130));
