@@ -77,7 +77,8 @@ async fn call(method: &str, path: &str, body: &str) -> String {
 async fn http(address: &str, method: &str, path: &str, body: &str) -> (u16, String) {
     let mut stream = TcpStream::connect(address).await.expect("connect by HTTP");
     let length = body.len();
-    let request = format!("{method} {path} HTTP/1.0\r\nHost: {address}\r\nContent-Length: {length}\r\n\r\n{body}");
+    let request =
+        format!("{method} {path} HTTP/1.0\r\nHost: {address}\r\nContent-Length: {length}\r\n\r\n{body}");
     stream.write_all(request.as_bytes()).await.expect("write a request");
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await.expect("read an answer");

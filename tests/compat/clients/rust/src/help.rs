@@ -4,7 +4,9 @@ use std::fmt::Debug;
 use std::future::Future;
 use std::time::{Duration, Instant};
 
-use etcd_client::{Client, ConnectOptions, Error, EventType, GetOptions, KeyValue, WatchResponse, WatchStream};
+use etcd_client::{
+    Client, ConnectOptions, Error, EventType, GetOptions, KeyValue, WatchResponse, WatchStream,
+};
 
 use crate::control::Server;
 
@@ -57,6 +59,12 @@ pub fn pairs(kvs: &[KeyValue]) -> Vec<String> {
 /// Keys that begin so, with their values.
 pub async fn all(client: &mut Client, prefix: &str) -> Vec<String> {
     pairs(client.get(prefix, Some(GetOptions::new().with_prefix())).await.expect("get").kvs())
+}
+
+/// A key that is there.
+pub async fn one(client: &mut Client, key: impl Into<Vec<u8>>) -> KeyValue {
+    let found = client.get(key, None).await.expect("get");
+    found.kvs().first().expect("the key").clone()
 }
 
 /// Puts each "key=value"; the revision of the last.

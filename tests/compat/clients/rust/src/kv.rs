@@ -1,7 +1,8 @@
 //! Keys and values: every shape of read, put and delete that the client has.
 
 use etcd_client::{
-    CompactionOptions, DeleteOptions, GetOptions, KvClientPrefix, PutOptions, SortOrder, SortTarget, Txn, TxnOp,
+    CompactionOptions, DeleteOptions, GetOptions, KvClientPrefix, PutOptions, SortOrder, SortTarget, Txn,
+    TxnOp,
 };
 
 use crate::Case;
@@ -44,7 +45,7 @@ async fn put_and_get(server: Server) {
     assert_eq!((absent.kvs().len(), absent.count()), (0, 0));
     client.delete("a", None).await.expect("delete");
     put(&mut client, &["a=4"]).await;
-    let kv = &client.get("a", None).await.expect("get").kvs()[0];
+    let kv = one(&mut client, "a").await;
     assert_eq!((kv.create_revision(), kv.mod_revision(), kv.version()), (6, 6, 1));
 }
 
@@ -62,10 +63,10 @@ async fn put_keeps(server: Server) {
     let lease = client.lease_grant(600, None).await.expect("grant").id();
     client.put("a", "1", Some(PutOptions::new().with_lease(lease))).await.expect("put");
     client.put("a", "2", Some(PutOptions::new().with_ignore_lease())).await.expect("keep the lease");
-    let kv = &client.get("a", None).await.expect("get").kvs()[0];
+    let kv = one(&mut client, "a").await;
     assert_eq!((kv.value(), kv.lease()), (&b"2"[..], lease));
     client.put("a", "", Some(PutOptions::new().with_ignore_value())).await.expect("keep the value");
-    let kv = &client.get("a", None).await.expect("get").kvs()[0];
+    let kv = one(&mut client, "a").await;
     assert_eq!((kv.value(), kv.lease(), kv.version()), (&b"2"[..], 0, 3));
     let options = PutOptions::new().with_ignore_value();
     assert_eq!(
@@ -116,7 +117,11 @@ async fn get_limit(server: Server) {
         let options = GetOptions::new().with_all_keys().with_limit(limit);
         let found = client.get("", Some(options)).await.expect("get");
         let expected = if limit == 0 { 4 } else { limit.min(4) };
-        assert_eq!((found.kvs().len() as i64, found.more(), found.count()), (expected, more, 4), "limit {limit}");
+        assert_eq!(
+            (found.kvs().len() as i64, found.more(), found.count()),
+            (expected, more, 4),
+            "limit {limit}"
+        );
     }
     // Page by page, all at one revision.
     let revision = 5;
@@ -156,7 +161,8 @@ async fn get_sorted(server: Server) {
             assert_eq!(keys, expected, "{target:?} {order:?}");
         }
     }
-    let options = GetOptions::new().with_all_keys().with_sort(SortTarget::Mod, SortOrder::Descend).with_limit(1);
+    let options =
+        GetOptions::new().with_all_keys().with_sort(SortTarget::Mod, SortOrder::Descend).with_limit(1);
     let last = client.get("", Some(options)).await.expect("get");
     assert_eq!((pairs(last.kvs()), last.more(), last.count()), (vec!["b=3".to_owned()], true, 3));
 }
@@ -270,7 +276,7 @@ async fn any_bytes(server: Server) {
     client.put("empty", "", None).await.expect("put");
     let found = client.get(bytes.clone(), None).await.expect("get");
     assert_eq!((found.kvs()[0].key(), found.kvs()[0].value()), (&bytes[..], &bytes[..]));
-    assert_eq!(client.get("empty", None).await.expect("get").kvs()[0].value(), b"");
+    assert_eq!(one(&mut client, "empty").await.value(), b"");
     let options = GetOptions::new().with_range([1]);
     assert_eq!(client.get([0], Some(options)).await.expect("get").count(), 1);
 }
@@ -286,7 +292,11 @@ async fn compaction(server: Server) {
         (2, "etcdserver: mvcc: required revision has been compacted"),
         (5, "etcdserver: mvcc: required revision is a future revision"),
     ] {
-        assert_eq!(refused(client.compact(revision, physical()).await), status(OUT_OF_RANGE, text), "{revision}");
+        assert_eq!(
+            refused(client.compact(revision, physical()).await),
+            status(OUT_OF_RANGE, text),
+            "{revision}"
+        );
     }
     assert_eq!(all(&mut client, "a").await, ["a=3"]);
 }

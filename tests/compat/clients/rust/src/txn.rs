@@ -102,10 +102,18 @@ async fn answers(server: Server) {
     let done = client.txn(txn).await.expect("txn");
     assert!(done.succeeded(), "no compares hold");
     match &done.op_responses()[..] {
-        [TxnOpResponse::Put(put), TxnOpResponse::Get(two), TxnOpResponse::Delete(delete), TxnOpResponse::Get(one)] => {
+        [
+            TxnOpResponse::Put(put),
+            TxnOpResponse::Get(two),
+            TxnOpResponse::Delete(delete),
+            TxnOpResponse::Get(one),
+        ] => {
             assert_eq!(put.prev_key().expect("the previous pair").value(), b"1");
             assert_eq!(pairs(two.kvs()), ["a=4", "b=2"]);
-            assert_eq!((delete.deleted(), pairs(delete.prev_kvs())), (2, vec!["b=2".to_owned(), "c=3".to_owned()]));
+            assert_eq!(
+                (delete.deleted(), pairs(delete.prev_kvs())),
+                (2, vec!["b=2".to_owned(), "c=3".to_owned()])
+            );
             assert_eq!((pairs(one.kvs()), one.kvs()[0].mod_revision()), (vec!["a=4".to_owned()], 5));
         }
         other => panic!("{other:?}"),
@@ -171,7 +179,10 @@ async fn undone(server: Server) {
         status(OUT_OF_RANGE, "etcdserver: mvcc: required revision is a future revision")
     );
     let found = client.get("a", None).await.expect("get");
-    assert_eq!((pairs(found.kvs()), found.header().expect("a header").revision()), (vec!["a=1".to_owned()], 2));
+    assert_eq!(
+        (pairs(found.kvs()), found.header().expect("a header").revision()),
+        (vec!["a=1".to_owned()], 2)
+    );
 }
 
 /// Adds one to a number, and again if somebody else was faster.
