@@ -156,18 +156,22 @@ impl Server {
             format!("--initial-cluster=default={peer_endpoint}"),
         ]
         .into();
+        if wish.client_cert_auth && !wish.tls {
+            return Err("client_cert_auth goes with tls\n".to_owned());
+        }
         let files = wish.tls.then(|| {
             let ca = Ca::new(&dir.path().join("certificates"));
             ca.issue_server();
             ca.issue("client", "client", &[], 2);
             flags.push(format!("--cert-file={}", ca.path("server.pem")));
             flags.push(format!("--key-file={}", ca.path("server.key")));
-            flags.push(format!("--trusted-ca-file={}", ca.path("ca.pem")));
+            if wish.client_cert_auth {
+                // To etcd this file alone says that clients need a certificate.
+                flags.push(format!("--trusted-ca-file={}", ca.path("ca.pem")));
+                flags.push("--client-cert-auth".to_owned());
+            }
             Files { ca: ca.path("ca.pem"), cert: ca.path("client.pem"), key: ca.path("client.key") }
         });
-        if wish.client_cert_auth {
-            flags.push("--client-cert-auth".to_owned());
-        }
         flags.extend(wish.flags);
         let binary = binary.to_owned();
         let mut server = Server { binary, flags, port, log, child: None, _dir: dir };

@@ -78,7 +78,7 @@ async fn users_and_roles(server: Server) {
     let shown: Vec<_> =
         permissions.iter().map(|one| (one.get_type(), text(one.key()), text(one.range_end()))).collect();
     let (read, write) = (PermissionType::Read as i32, PermissionType::Write as i32);
-    assert_eq!(shown, [(read, "k".into(), String::new()), (write, "k".into(), "m".into())]);
+    assert_eq!(shown, [(write, "k".into(), "m".into()), (read, "k".into(), String::new())]);
     let options = RoleRevokePermissionOptions::new().with_range_end("m");
     client.role_revoke_permission("r1", "k", Some(options.clone())).await.expect("revoke permission");
     assert_eq!(
@@ -159,7 +159,7 @@ async fn watch_denied(server: Server) {
     stream.watch("c", None).await.expect("watch");
     let refused = next(&mut stream).await;
     assert!(refused.created() && refused.canceled() && refused.watch_id() == -1, "{refused:?}");
-    assert_eq!(refused.cancel_reason(), DENIED);
+    assert_eq!(refused.cancel_reason(), format!("rpc error: code = PermissionDenied desc = {DENIED}"));
 }
 
 async fn changed(server: Server) {

@@ -1,13 +1,15 @@
 //! The runner's control service: fresh servers, and what is done to them.
 
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-/// Numbers of the servers that are there.
-static STARTED: Mutex<Vec<u64>> = Mutex::new(Vec::new());
+tokio::task_local! {
+    /// Numbers of the servers that a case has started.
+    pub static STARTED: Arc<Mutex<Vec<u64>>>;
+}
 
 /// A started server.
 #[derive(Clone, Debug)]
@@ -33,7 +35,7 @@ impl Server {
         let answer: Value = serde_json::from_str(&answer).expect("JSON of the control service");
         let text = |name: &str| answer[name].as_str().unwrap_or_default().to_owned();
         let id = answer["id"].as_u64().expect("an id");
-        STARTED.lock().unwrap().push(id);
+        STARTED.with(|started| started.lock().unwrap().push(id));
         Server {
             id,
             port: answer["port"].as_u64().and_then(|port| port.try_into().ok()).expect("a port"),
@@ -57,10 +59,9 @@ impl Server {
     }
 }
 
-/// Removes all servers that were started.
-pub async fn remove_all() {
-    let started = std::mem::take(&mut *STARTED.lock().unwrap());
-    for id in started {
+/// Removes servers.
+pub async fn remove(ids: Vec<u64>) {
+    for id in ids {
         call("DELETE", &format!("/servers/{id}"), "").await;
     }
 }

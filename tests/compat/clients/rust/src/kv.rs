@@ -306,12 +306,12 @@ async fn namespace(server: Server) {
     let mut inner = KvClientPrefix::new(client.kv_client(), b"ns/".to_vec());
     inner.put("a", "1", None).await.expect("put");
     put(&mut client, &["a=outer", "ns0=outer"]).await;
-    let found = inner.get("", Some(GetOptions::new().with_all_keys())).await.expect("get");
+    let found = inner.get("a", Some(GetOptions::new().with_prefix())).await.expect("get");
     assert_eq!(pairs(found.kvs()), ["a=1"]);
     let txn = Txn::new().and_then([TxnOp::put("b", "2", None), TxnOp::get("b", None)]);
     assert!(inner.txn(txn).await.expect("txn").succeeded());
     assert_eq!(all(&mut client, "ns").await, ["ns/a=1", "ns/b=2", "ns0=outer"]);
-    let deleted = inner.delete("", Some(DeleteOptions::new().with_all_keys())).await.expect("delete");
+    let deleted = inner.delete("a", Some(DeleteOptions::new().with_range("z"))).await.expect("delete");
     assert_eq!(deleted.deleted(), 2);
     assert_eq!(all(&mut client, "").await, ["a=outer", "ns0=outer"]);
 }

@@ -105,7 +105,7 @@ async fn keep_alive(server: Server) {
 
 async fn expiry(server: Server) {
     let mut client = connect(&server).await;
-    let granted = client.lease_grant(2, None).await.expect("grant");
+    let granted = client.lease_grant(4, None).await.expect("grant");
     client.put("a", "1", Some(PutOptions::new().with_lease(granted.id()))).await.expect("put");
     let mut stream = client.watch("a", Some(WatchOptions::new())).await.expect("watch");
     assert!(next(&mut stream).await.created());

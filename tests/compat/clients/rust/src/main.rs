@@ -21,16 +21,20 @@ mod watch;
 use std::future::Future;
 use std::panic;
 use std::pin::Pin;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use control::Server;
+use control::{STARTED, Server};
+use tokio::task::JoinSet;
 
 /// Of one case; most take less than a second.
 const CASE_LIMIT: Duration = Duration::from_secs(60);
 
-/// What the last panic said, and where.
-static LAST_PANIC: Mutex<String> = Mutex::new(String::new());
+/// Each has a server of its own, which takes most of the time.
+const AT_A_TIME: usize = 4;
+
+/// What panics said, and where.
+static PANICS: Mutex<Vec<(tokio::task::Id, String)>> = Mutex::new(Vec::new());
 
 type Running = Pin<Box<dyn Future<Output = ()> + Send>>;
 
@@ -58,10 +62,17 @@ fn main() {
     panic::set_hook(Box::new(|info| {
         let text = info.payload_as_str().unwrap_or("a panic without a text");
         let place = info.location().map(|at| format!(" ({}:{})", at.file(), at.line())).unwrap_or_default();
-        *LAST_PANIC.lock().unwrap() = format!("{text}{place}");
+        if let Some(task) = tokio::task::try_id() {
+            PANICS.lock().unwrap().push((task, format!("{text}{place}")));
+        }
     }));
-    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     println!("# client: etcd-client 0.21.1");
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    std::process::exit(i32::from(!runtime.block_on(run_all())));
+}
+
+/// Runs the cases, some at a time; true if all are well.
+async fn run_all() -> bool {
     let all = [
         kv::CASES,
         txn::CASES,
@@ -77,35 +88,47 @@ fn main() {
         maintenance::CASES,
     ];
     let only = std::env::args().nth(1).unwrap_or_default();
-    let (mut count, mut failed) = (0, 0);
-    for case in all.into_iter().flatten().filter(|case| case.name.contains(&only)) {
+    let mut queue = all.into_iter().flatten().filter(|case| case.name.contains(&only));
+    let mut running: JoinSet<(&str, Result<(), String>)> = JoinSet::new();
+    let (mut count, mut well) = (0, true);
+    loop {
+        while running.len() < AT_A_TIME
+            && let Some(case) = queue.next()
+        {
+            running.spawn(async move { (case.name, run(case).await) });
+        }
+        let Some(over) = running.join_next().await else { break };
         count += 1;
-        match runtime.block_on(run(case)) {
-            Ok(()) => println!("ok - {}", case.name),
-            Err(reason) => {
-                failed += 1;
-                println!("not ok - {}: {}", case.name, reason.replace('\n', " "));
+        match over.expect("the runner of a case") {
+            (name, Ok(())) => println!("ok - {name}"),
+            (name, Err(reason)) => {
+                well = false;
+                println!("not ok - {name}: {}", reason.replace('\n', " "));
             }
         }
     }
     println!("1..{count}");
-    std::process::exit(i32::from(failed > 0));
+    well
 }
 
-async fn run(case: &Case) -> Result<(), String> {
-    let work = case.run;
-    let flags = case.flags;
-    let task = tokio::spawn(async move {
-        let server = Server::start(flags).await;
-        let id = server.id;
-        work(server).await;
-        id
-    });
+async fn run(case: &'static Case) -> Result<(), String> {
+    let started = Arc::new(Mutex::new(Vec::new()));
+    let work =
+        STARTED.scope(Arc::clone(&started), async { (case.run)(Server::start(case.flags).await).await });
+    let task = tokio::spawn(work);
+    let id = task.id();
+    let abort = task.abort_handle();
     let over = tokio::time::timeout(CASE_LIMIT, task).await;
-    control::remove_all().await;
+    abort.abort();
+    let ids = std::mem::take(&mut *started.lock().unwrap());
+    control::remove(ids).await;
     match over {
-        Ok(Ok(_)) => Ok(()),
-        Ok(Err(_)) => Err(std::mem::take(&mut LAST_PANIC.lock().unwrap())),
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(_)) => {
+            let panics = PANICS.lock().unwrap();
+            let own = panics.iter().find(|(task, _)| *task == id);
+            Err(own.map_or("a panic that left no text".to_owned(), |(_, text)| text.clone()))
+        }
         Err(_) => Err(format!("not over after {} s", CASE_LIMIT.as_secs())),
     }
 }
