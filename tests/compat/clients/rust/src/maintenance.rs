@@ -92,7 +92,7 @@ async fn snapshot(server: Server) {
     let (mut file, mut remaining) = (Vec::new(), u64::MAX);
     while let Some(part) = soon("a part", stream.message()).await.expect("a healthy stream") {
         assert!(part.remaining_bytes() <= remaining, "{} after {remaining}", part.remaining_bytes());
-        assert_eq!(part.version(), "3.7.1");
+        assert_eq!(part.version(), "3.7.0", "of the storage");
         remaining = part.remaining_bytes();
         file.extend_from_slice(part.blob());
     }
@@ -126,6 +126,8 @@ async fn downgrade(server: Server) {
     let mut maintenance = client.maintenance_client();
     let answer = maintenance.downgrade(DowngradeOptions::Validate("3.2.0".to_owned())).await;
     assert_eq!(refused(answer), status(INVALID_ARGUMENT, "etcdserver: invalid downgrade target version"));
+    let answer = maintenance.downgrade(DowngradeOptions::Validate("3.6.0".to_owned())).await;
+    assert_eq!(answer.expect("one version down").version(), "3.7");
     let answer = maintenance.downgrade(DowngradeOptions::Cancel).await;
-    assert_eq!(refused(answer), status(FAILED_PRECONDITION, "etcdserver: no inflight downgrade"));
+    assert_eq!(answer.expect("nothing to cancel").version(), "3.7");
 }
