@@ -20,8 +20,8 @@ values() {
     is size "$MIB" "$(jq -r '.kvs[0].value' "$OUT" | base64 -d | tr -d -c v | wc -c)"
     body $((MIB * 3 / 2))
     refused 400 3 "etcdserver: request is too large" kv/put "@$DIR/body"
-    body $((MIB * 3))
-    refused 429 8 "grpc: received message larger than max ($((MIB * 3 + 8)) vs. $((MIB * 2)))" kv/put "@$DIR/body"
+    body $((MIB * 5 / 2))
+    refused 429 8 "grpc: received message larger than max ($((MIB * 5 / 2 + 8)) vs. $((MIB * 2)))" kv/put "@$DIR/body"
     get a
     is version 1 "$(q '.kvs[0].version')"
 }

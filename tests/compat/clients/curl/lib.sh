@@ -5,7 +5,7 @@ FEATURE=$1
 COUNT=0
 DIR=$WORK/$FEATURE
 OUT=$DIR/answer
-PATIENCE=15
+PATIENCE=30
 mkdir -p "$DIR"
 
 # Ends a case. Only this does: in a condition, as cases run, a shell takes no notice of `set -e`.

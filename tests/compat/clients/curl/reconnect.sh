@@ -2,7 +2,7 @@
 # A watch across restarts of the server, as a script does it: when the stream ends, the next begins behind the last event.
 . ./lib.sh
 
-KEYS=90
+KEYS=45
 
 # Creates each key exactly once, whatever happens to the server.
 write() {
@@ -49,7 +49,7 @@ restarts() {
     echo $! >>"$DIR/jobs"
     write &
     writer=$!
-    for at in 30 60; do
+    for at in 15 30; do
         until_so "key $at" passed "$at"
         act "$1"
         act start

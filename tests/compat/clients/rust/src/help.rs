@@ -11,7 +11,7 @@ use etcd_client::{
 use crate::control::Server;
 
 /// For whatever should come at once.
-pub const REPLY_TIMEOUT: Duration = Duration::from_secs(15);
+pub const REPLY_TIMEOUT: Duration = Duration::from_secs(30);
 
 // gRPC's codes.
 pub const CANCELLED: i32 = 1;
