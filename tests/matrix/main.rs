@@ -31,7 +31,7 @@ use parking_lot::Mutex;
 use report::Finished;
 use suite::Matrix;
 
-/// The order of the columns; what else is in the folder comes behind, by name.
+/// The order of the columns; `python-etcd3` goes with `python`. What else is in the folder comes behind, by name.
 const ORDER: [&str; 8] = ["go", "etcdctl", "rust", "python", "node", "java", "curl", "patroni"];
 const JOBS_MAX: u16 = 8;
 
@@ -135,7 +135,8 @@ fn suites(clients: &Path) -> Result<Vec<String>, String> {
         .filter(|entry| entry.path().join("run").exists())
         .filter_map(|entry| entry.file_name().into_string().ok())
         .collect();
-    let place = |name: &String| ORDER.iter().position(|known| known == name).unwrap_or(ORDER.len());
+    let family = |name: &str| name.split('-').next().unwrap_or_default().to_owned();
+    let place = |name: &String| ORDER.iter().position(|known| *known == family(name)).unwrap_or(ORDER.len());
     names.sort_by(|a, b| (place(a), a).cmp(&(place(b), b)));
     Ok(names)
 }

@@ -85,6 +85,9 @@ impl Servers {
 
     /// Starts a fresh server and waits until it serves.
     pub fn create(&self, wish: Wish) -> Result<Address, Refused> {
+        if wish.client_cert_auth && !wish.tls {
+            return Err((400, "client_cert_auth goes with tls\n".to_owned()));
+        }
         let id = self.next.fetch_add(1, Ordering::Relaxed);
         {
             let mut table = self.table.lock();
@@ -156,9 +159,6 @@ impl Server {
             format!("--initial-cluster=default={peer_endpoint}"),
         ]
         .into();
-        if wish.client_cert_auth && !wish.tls {
-            return Err("client_cert_auth goes with tls\n".to_owned());
-        }
         let files = wish.tls.then(|| {
             let ca = Ca::new(&dir.path().join("certificates"));
             ca.issue_server();
