@@ -98,8 +98,9 @@ impl Suite<'_> {
             .env_remove("ETCDCTL_ENDPOINTS")
             .env_remove("KVIST_TEST_SERVER");
         for (variable, _) in std::env::vars_os() {
-            // Set by cargo for the runner; a suite that calls cargo has another package.
-            if variable.to_str().is_some_and(|name| name.starts_with("CARGO_") && name != "CARGO_HOME") {
+            // Set by cargo for the runner's package; a suite that calls cargo has another.
+            let of_package = |name: &str| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_");
+            if variable.to_str().is_some_and(of_package) {
                 command.env_remove(variable);
             }
         }
