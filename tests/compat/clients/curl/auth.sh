@@ -88,9 +88,9 @@ tokens() {
     for wrong in bogus "$TOKEN.1"; do
         refused 401 16 "etcdserver: invalid auth token" kv/range '{"key": "Yg=="}' -H "Authorization: $wrong"
     done
-    # It ends after a second without use; a call would keep it, so ask rarely.
+    # It ends after four seconds without use; a call would keep it, so ask rarely.
     ended() {
-        sleep 2.5
+        sleep 5.5
         as_user post kv/range '{"key": "Yg=="}'
         [ "$STATUS" = 401 ]
     }
@@ -99,4 +99,4 @@ tokens() {
     login ann a
     as_user call kv/range '{"key": "Yg=="}'
 }
-check "tokens: wrong, expired, and the next" tokens '{"flags": ["--auth-token-ttl=1"]}'
+check "tokens: wrong, expired, and the next" tokens '{"flags": ["--auth-token-ttl=4"]}'

@@ -16,7 +16,7 @@ pub const CASES: &[Case] = &[
     crate::case!("auth/wrong password, nobody, no user", wrong_password),
     crate::case!("auth/a watch needs the permission", watch_denied),
     crate::case!("auth/changed permissions count at once", changed),
-    crate::case!("auth/an expired token is renewed", renewed, ["--auth-token-ttl=1"]),
+    crate::case!("auth/an expired token is renewed", renewed, ["--auth-token-ttl=4"]),
     crate::case!("auth/another user on the same client", another_user),
     crate::case!("auth/disable", disable),
 ];
@@ -173,7 +173,7 @@ async fn changed(server: Server) {
     assert_eq!(all(&mut ann, "a/x").await, ["a/x=1"]);
 }
 
-/// Tokens end after a second without use. With automatic renewal a client does not notice.
+/// Tokens end after four seconds without use. With automatic renewal a client does not notice.
 async fn renewed(server: Server) {
     with_users(&server).await;
     let mut stale = connect_as(&server, "ann", "a").await;
@@ -182,7 +182,7 @@ async fn renewed(server: Server) {
     // A call would keep the token of `stale` alive; so ask rarely.
     let deadline = std::time::Instant::now() + REPLY_TIMEOUT;
     let answer = loop {
-        tokio::time::sleep(std::time::Duration::from_millis(2500)).await;
+        tokio::time::sleep(std::time::Duration::from_millis(5500)).await;
         match stale.get("b", None).await {
             Ok(_) => assert!(std::time::Instant::now() < deadline, "the token does not end"),
             Err(error) => break Err::<(), _>(error),
