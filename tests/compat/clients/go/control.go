@@ -16,6 +16,9 @@ import (
 	"go.uber.org/zap"
 )
 
+// What the client would log is in the errors that it returns.
+var quiet = zap.NewNop()
+
 // A server, with the runner's own names.
 type server struct {
 	ID           int    `json:"id"`
@@ -76,7 +79,7 @@ func (s *server) do(verb string) {
 
 // dial makes a client that is closed with the case. change may be nil.
 func (t *T) dial(s *server, change func(*clientv3.Config)) (*clientv3.Client, error) {
-	config := clientv3.Config{Endpoints: []string{s.Endpoint}, DialTimeout: 10 * time.Second, Logger: zap.NewNop()}
+	config := clientv3.Config{Endpoints: []string{s.Endpoint}, DialTimeout: 10 * time.Second, Logger: quiet}
 	if change != nil {
 		change(&config)
 	}

@@ -32,6 +32,9 @@ func refused(err, want error) {
 	}
 }
 
+// denied asserts that a call is not permitted.
+func denied(_ any, err error) { refused(err, rpctypes.ErrPermissionDenied) }
+
 // refusedWith asserts code and text of an error that the client has no name for.
 func refusedWith(err error, code codes.Code, text string) {
 	check(err != nil, "succeeded, want %q", text)
@@ -132,7 +135,7 @@ func sees(t *T, from clientv3.WatchChan, want ...string) {
 	eq("events", got, want)
 }
 
-// until waits for a condition; the only place where the suite sleeps.
+// until waits for a condition with a deadline.
 func until(t *T, what string, holds func() bool) {
 	deadline := time.Now().Add(patience)
 	for !holds() {
@@ -164,5 +167,18 @@ func reads(t *T, c clientv3.KV, want, key string, opts ...clientv3.OpOption) {
 
 // short is a context for calls that must not be answered.
 func (t *T) short() (context.Context, context.CancelFunc) {
-	return context.WithTimeout(t.ctx, 300*time.Millisecond)
+	return t.within(300 * time.Millisecond)
+}
+
+func (t *T) within(limit time.Duration) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(t.ctx, limit)
+}
+
+// shut asserts that a client gets no answer. It goes on trying to connect, so that its error is a deadline; the
+// reason is in what `handshake` returns.
+func shut(t *T, c *clientv3.Client) {
+	ctx, cancel := t.within(time.Second)
+	defer cancel()
+	_, err := c.Get(ctx, "k")
+	refused(err, context.DeadlineExceeded)
 }

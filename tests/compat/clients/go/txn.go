@@ -11,7 +11,6 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.etcd.io/etcd/client/v3/clientv3util"
 	"go.etcd.io/etcd/client/v3/kubernetes"
-	"go.uber.org/zap"
 )
 
 func init() {
@@ -219,7 +218,7 @@ func txnCompareAndSwap(t *T) {
 
 func txnKubernetes(t *T) {
 	s := t.start()
-	c := must(kubernetes.New(clientv3.Config{Endpoints: []string{s.Endpoint}, Logger: zap.NewNop()}))
+	c := must(kubernetes.New(clientv3.Config{Endpoints: []string{s.Endpoint}, Logger: quiet}))
 	t.defers(func() { _ = c.Close() })
 	get := func(key string) kubernetes.GetResponse {
 		return must(c.Kubernetes.Get(t.ctx, key, kubernetes.GetOptions{}))
