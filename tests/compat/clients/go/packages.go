@@ -6,14 +6,19 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
+	"go.etcd.io/etcd/api/v3/etcdserverpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.etcd.io/etcd/client/v3/concurrency"
 	"go.etcd.io/etcd/client/v3/leasing"
 	"go.etcd.io/etcd/client/v3/mirror"
 	"go.etcd.io/etcd/client/v3/namespace"
 	"go.etcd.io/etcd/client/v3/naming/endpoints"
+	"go.etcd.io/etcd/client/v3/naming/resolver"
 	"go.etcd.io/etcd/client/v3/ordering"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
 )
 
 func init() {
@@ -28,6 +33,7 @@ func init() {
 	add("kv", "leasing: cached reads are never stale", leasingReads)
 	add("txn", "leasing: transactions take keys back", leasingTxn)
 	add("watch", "naming: endpoints of a service", namingEndpoints)
+	add("watch", "naming: a gRPC connection follows its endpoints", namingResolver)
 }
 
 func namespaceKV(t *T) {
@@ -218,4 +224,27 @@ func namingEndpoints(t *T) {
 	eq("update", gone.Key, "service/two")
 	ok(manager.DeleteEndpoint(t.ctx, "service/one"))
 	eq("endpoints", len(must(manager.List(t.ctx))), 0)
+}
+
+func namingResolver(t *T) {
+	directory := t.fresh()
+	one, two := t.start(), t.start()
+	put(t, t.connect(one), "who", "one")
+	put(t, t.connect(two), "who", "two")
+	manager := must(endpoints.NewManager(directory, "service"))
+	point := func(s *server) {
+		address := strings.TrimPrefix(s.Endpoint, "http://")
+		ok(manager.AddEndpoint(t.ctx, "service/main", endpoints.Endpoint{Addr: address}))
+	}
+	point(one)
+	connection := must(grpc.NewClient("etcd:///service", grpc.WithResolvers(must(resolver.NewBuilder(directory))),
+		grpc.WithTransportCredentials(insecure.NewCredentials())))
+	t.defers(func() { _ = connection.Close() })
+	who := func() string {
+		answer := must(etcdserverpb.NewKVClient(connection).Range(t.ctx, &etcdserverpb.RangeRequest{Key: []byte("who")}))
+		return string(answer.Kvs[0].Value)
+	}
+	eq("the first server", who(), "one")
+	point(two)
+	until(t, "the second server", func() bool { return who() == "two" })
 }
