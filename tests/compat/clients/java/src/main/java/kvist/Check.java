@@ -79,7 +79,7 @@ final class Check {
     static void refused(CompletableFuture<?> call, Status.Code code, String text) throws Exception {
         Throwable error = error(call);
         if (error instanceof EtcdException etcd) {
-            etcdError(etcd, ErrorCode.fromGrpcStatus(Status.fromCode(code)), text);
+            etcdError(etcd, ErrorCode.valueOf(code.name()), text);
             return;
         }
         Status status = Status.fromThrowable(error);
