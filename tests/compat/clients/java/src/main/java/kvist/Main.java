@@ -1,11 +1,18 @@
 package kvist;
 
+import java.util.logging.Level;
+import java.util.logging.Logger;
+
 /** Runs all cases, one feature after the other, and prints the plan last. */
 public final class Main {
+    /** gRPC tells of each answer that comes behind a call's end; held here, since loggers are kept weakly. */
+    private static final Logger LOG = Logger.getLogger("io.grpc");
+
     private Main() {
     }
 
     public static void main(String[] args) throws Exception {
+        LOG.setLevel(Level.WARNING);
         Tap tap = new Tap(args);
         Control control = new Control(System.getenv("KVIST_CONTROL"));
         try (Server server = control.server()) {

@@ -148,9 +148,10 @@ final class TxnCases {
     }
 
     private static void order(KV kv) throws Exception {
+        get(kv.put(b("t5-b"), b("gone")));
         long before = get(kv.put(b("t5-a"), b("old"))).getHeader().getRevision();
         TxnResponse answer = get(kv.txn().Then(
-            read("t5-a"), put("t5-a", "new"), read("t5-a"), put("t5-b", "b"), delete("t5-b"), read("t5-b")).commit());
+            read("t5-a"), put("t5-a", "new"), read("t5-a"), put("t5-c", "c"), delete("t5-b"), read("t5-b")).commit());
         eq(answer.isSucceeded(), true, "a transaction without comparisons");
         eq(answer.getHeader().getRevision(), before + 1, "one revision for all");
         eq(values(answer.getGetResponses().get(0).getKvs()), List.of("old"), "the read before the put");
