@@ -200,6 +200,10 @@ class Cluster:
 
     def _etcd3(self, user):
         settings = {"hosts": [f"127.0.0.1:{self._server['port']}"], **user}
+        if user:
+            # Patroni asks for the list of members before it logs in, which etcd refuses since 3.7, 3.6.9 and 3.5.28;
+            # with this switch it takes the hosts above for the list.
+            settings["use_proxies"] = True
         if "ca" in self._server:
             # PostgreSQL's user may be unable to read the original.
             copy = os.path.join(self._base, "ca.pem")
