@@ -138,7 +138,7 @@ class Node:
                "postgresql": {"use_pg_rewind": True, "use_slots": True, "parameters": {"max_connections": 20}}}
         return {
             "scope": scope, "name": self.name, "restapi": {"listen": api, "connect_address": api}, "etcd3": etcd3,
-            "bootstrap": {"dcs": dcs, "initdb": [{"encoding": "UTF8"}, {"locale": "C"}, "data-checksums"]},
+            "bootstrap": {"dcs": dcs, "initdb": [{"encoding": "UTF8"}, {"locale": "C"}, "data-checksums", "no-sync"]},
             "postgresql": {
                 "listen": port, "connect_address": port, "data_dir": os.path.join(self.directory, "data"),
                 "bin_dir": os.path.dirname(binaries[-1]), "pgpass": os.path.join(self.directory, "pgpass"),
