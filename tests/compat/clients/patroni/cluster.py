@@ -17,7 +17,7 @@ import psycopg2
 from matrix import check
 
 LOOP_WAIT = 2
-RETRY_TIMEOUT = 4
+RETRY_TIMEOUT = 5
 SUPERUSER = {"username": "postgres", "password": "feldspar"}
 REPLICATION = {"username": "replicator", "password": "quartz"}
 # What may happen while a node is on its way up or down, and means "not yet".
@@ -221,7 +221,7 @@ class Cluster:
         """Starts all nodes; the first that is ready leads, and the others copy it."""
         for node in self.nodes:
             node.start()
-        leader = wait("there is a leader", self.leader, 60)
+        leader = wait("there is a leader", self.leader, 90)
         wait("the leader takes writes", lambda: leader.sql("select pg_is_in_recovery()") == [(False,)], 30)
         self.wait_for_replicas()
         leader.sql("create table rows (id serial primary key, what text)")
@@ -242,14 +242,6 @@ class Cluster:
         check(done.returncode == 0, f"patronictl {' '.join(args)}: {done.stdout} {done.stderr}")
         return done.stdout
 
-    def _members(self):
-        """What the first node that answers says of all."""
-        for node in self.nodes:
-            if node.runs():
-                with contextlib.suppress(*NOT_YET):
-                    return node.ask("/cluster")["members"]
-        return []
-
     def leader(self):
         """The node that leads by its own account, or None."""
         for node in self.nodes:
@@ -259,13 +251,17 @@ class Cluster:
                         return node
         return None
 
+    def present_leader(self):
+        """The node that leads. It may take a moment to know so again, after an error about the store."""
+        return wait("there is a leader", self.leader, 30)
+
     def timeline(self):
-        return self.leader().ask("/leader")["timeline"]
+        return self.present_leader().ask("/leader")["timeline"]
 
     def wait_for_replicas(self):
         """Until every node that runs, but the leader, streams from it."""
         def all_stream():
-            leader = self.leader()
+            leader = self.present_leader()
             names = {name for (name,) in leader.sql(
                 "select application_name from pg_stat_replication where state = 'streaming'")}
             return names == {node.name for node in self.nodes if node.runs() and node is not leader}
@@ -275,12 +271,12 @@ class Cluster:
         return node.sql("select id, what from rows order by id")
 
     def write(self, what):
-        self.leader().sql("insert into rows (what) values (%s)", what)
+        self.present_leader().sql("insert into rows (what) values (%s)", what)
 
     def write_and_replicate(self, what):
         """Writes a row at the leader, and waits until every node that runs has all the rows."""
         self.write(what)
-        leader = self.leader()
+        leader = self.present_leader()
         rows = self.rows(leader)
         check(rows[-1][1] == what, f"the last row is {rows[-1]}")
         for node in self.nodes:
@@ -290,7 +286,7 @@ class Cluster:
 
     def write_for(self, secs):
         """Writes a row twice a second; each has to succeed at once, at the same primary."""
-        primary = self.leader()
+        primary = self.present_leader()
         end = time.monotonic() + secs
         while time.monotonic() < end:
             primary.sql("insert into rows (what) values ('without a server')")

@@ -75,14 +75,15 @@ class Etcdctl:
     """etcdctl with the endpoint, and with the user once there is one."""
 
     def __init__(self, server):
-        self._command = [os.path.join(os.environ["KVIST_TOOLS"], "etcdctl"), "--endpoints", server["endpoint"]]
+        self._command = [os.path.join(os.environ["KVIST_TOOLS"], "etcdctl"), "--endpoints", server["endpoint"],
+                         "--command-timeout=30s", "--dial-timeout=30s"]
         if "ca" in server:
             self._command += ["--cacert", server["ca"]]
         self.user = None
 
     def __call__(self, *args):
         user = ["--user", self.user] if self.user else []
-        done = subprocess.run([*self._command, *user, *args], capture_output=True, text=True, timeout=20)
+        done = subprocess.run([*self._command, *user, *args], capture_output=True, text=True, timeout=40)
         check(done.returncode == 0, f"etcdctl {' '.join(args)}: {done.stderr.strip()}")
         return done.stdout
 

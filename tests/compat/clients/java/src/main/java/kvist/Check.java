@@ -18,7 +18,7 @@ import java.util.stream.Collectors;
 /** Assertions, and waiting with a deadline. */
 final class Check {
     /** How long anything may take before the case fails. */
-    static final long WAIT_SECS = 20;
+    static final long WAIT_SECS = 30;
 
     private Check() {
     }

@@ -148,7 +148,7 @@ final class LeaseCases {
     private static void keepAlive(Client client) throws Exception {
         KV kv = client.getKVClient();
         Lease leases = client.getLeaseClient();
-        long lease = get(leases.grant(2)).getID();
+        long lease = get(leases.grant(4)).getID();
         putWith(kv, "l6", lease);
         Renewals renewals = new Renewals();
         // jetcd renews when a third of the TTL has passed: from the first renewal to the fifth it is more than the TTL.
@@ -156,7 +156,7 @@ final class LeaseCases {
         until("there are five renewals", () -> renewals.answers.size() >= 5);
         eq(get(kv.get(b("l6"))).getCount(), 1, "the key is there");
         for (LeaseKeepAliveResponse answer : renewals.answers) {
-            eq(answer.getID() == lease ? answer.getTTL() : -1, 2, "the TTL of each renewal");
+            eq(answer.getID() == lease ? answer.getTTL() : -1, 4, "the TTL of each renewal");
         }
         keeper.close();
         until("the key goes when nobody renews", () -> get(kv.get(b("l6"))).getCount() == 0);

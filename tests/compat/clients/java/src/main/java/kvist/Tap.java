@@ -11,7 +11,7 @@ import java.util.concurrent.TimeoutException;
 
 /** Runs cases one by one and prints a TAP line as soon as each is over. A case that hangs is given up, as a failure. */
 final class Tap {
-    private static final long CASE_SECS_MAX = 40;
+    private static final long CASE_SECS_MAX = 90;
 
     private final PrintStream out = new PrintStream(System.out, true, StandardCharsets.UTF_8);
     private final ExecutorService threads = Executors.newCachedThreadPool(r -> {

@@ -128,7 +128,7 @@ final class TlsCases {
         char[] password = "stranger".toCharArray();
         try {
             Process keytool = new ProcessBuilder("keytool", "-genkeypair", "-alias", "stranger", "-dname", "CN=stranger",
-                "-keyalg", "RSA", "-keysize", "2048", "-storetype", "PKCS12", "-storepass", "stranger", "-keystore",
+                "-keyalg", "EC", "-groupname", "secp256r1", "-storetype", "PKCS12", "-storepass", "stranger", "-keystore",
                 store.toString()).redirectErrorStream(true).redirectOutput(ProcessBuilder.Redirect.DISCARD).start();
             eq(keytool.waitFor(), 0, "the exit code of keytool");
             KeyStore keys = KeyStore.getInstance(store.toFile(), password);
