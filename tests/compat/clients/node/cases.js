@@ -1,0 +1,181 @@
+'use strict';
+// Cases and their TAP lines, assertions that say what they saw, and servers of the runner.
+//
+// A module registers functions by `test('kv/name', async () => ...)`; main.js loads the modules and calls `main()`. Cases
+// run one after the other; one that has not ended after PATIENCE, or that leaves an error to nobody, has failed.
+
+const { isDeepStrictEqual, inspect } = require('util');
+const { Etcd3 } = require('etcd3');
+
+// Milliseconds.
+const PATIENCE = 40_000;
+const POLL = 20;
+
+const registered = [];
+// What is to be undone after a case: clients are closed and servers removed, whatever became of it.
+let cleanups = [];
+let strays = () => undefined;
+
+class Skip extends Error {}
+
+const test = (name, body) => registered.push([name, body]);
+
+const cleanup = undo => cleanups.push(undo);
+
+async function control(method, path, body) {
+  const headers = { 'content-type': 'application/json', connection: 'close' };
+  const answer = await fetch(process.env.KVIST_CONTROL + path, {
+    method,
+    headers,
+    body: method === 'POST' ? JSON.stringify(body || {}) : undefined,
+  });
+  const text = await answer.text();
+  if (!answer.ok) throw new Error(`${method} ${path}: ${answer.status} ${text}`);
+  return text;
+}
+
+// A fresh server of the runner; gone after the case. Options: flags, tls, client_cert_auth.
+async function startServer(options = {}) {
+  const server = JSON.parse(await control('POST', '/servers', options));
+  for (const verb of ['kill', 'stop', 'start', 'pause', 'resume']) {
+    server[verb] = () => control('POST', `/servers/${server.id}/${verb}`);
+  }
+  if (!options.shared) cleanup(() => control('DELETE', `/servers/${server.id}`));
+  return server;
+}
+
+let shared;
+
+// The server of all cases that disturb nobody: they use keys below `fresh()`. It ends with the runner.
+const sharedServer = () => (shared ??= startServer({ shared: true }));
+
+let prefixes = 0;
+// A prefix that no other case uses.
+const fresh = () => `case${String(++prefixes).padStart(3, '0')}/`;
+
+// A client of a server, closed after the case; by default of the shared server.
+async function connect(server, options = {}) {
+  server ??= await sharedServer();
+  const client = new Etcd3({ hosts: server.endpoint, ...options });
+  cleanup(() => client.close());
+  return client;
+}
+
+const short = value => {
+  const text = inspect(value, { depth: 6, breakLength: Infinity });
+  return text.length > 300 ? `${text.slice(0, 300)}... (${text.length} characters)` : text;
+};
+
+function eq(got, wanted, what = 'value') {
+  if (!isDeepStrictEqual(got, wanted)) throw new Error(`${what}: got ${short(got)}, wanted ${short(wanted)}`);
+}
+
+function ok(condition, what) {
+  if (!condition) throw new Error(what);
+}
+
+// A promise that must fail with this class of error, and with a text that has these words. Returns the error.
+async function fails(promise, errorClass, words = '') {
+  let value;
+  try {
+    value = await promise;
+  } catch (e) {
+    if (!(e instanceof errorClass) || !e.message.includes(words)) {
+      throw new Error(`got ${e.constructor.name} ${short(e.message)}, wanted ${errorClass.name} with ${short(words)}`);
+    }
+    return e;
+  }
+  throw new Error(`no error but ${short(value)}, wanted ${errorClass.name} with ${short(words)}`);
+}
+
+const sleep = ms => new Promise(resolve => setTimeout(resolve, ms));
+
+// Polls until the function gives something true, which is returned.
+async function waitUntil(condition, what, pause = POLL) {
+  const deadline = Date.now() + PATIENCE / 2;
+  while (Date.now() < deadline) {
+    const seen = await condition();
+    if (seen) return seen;
+    await sleep(pause);
+  }
+  throw new Error(`waited in vain: ${what}`);
+}
+
+// The next emission of an event, as the list of its arguments.
+function next(emitter, event) {
+  return new Promise((resolve, reject) => {
+    const timer = setTimeout(() => reject(new Error(`no event ${event}`)), PATIENCE / 2);
+    emitter.once(event, (...args) => {
+      clearTimeout(timer);
+      resolve(args);
+    });
+  });
+}
+
+const inTime = promise => {
+  let timer;
+  const late = new Promise((_, reject) => {
+    timer = setTimeout(() => reject(new Error('no end in time')), PATIENCE);
+  });
+  return Promise.race([promise, late]).finally(() => clearTimeout(timer));
+};
+
+async function runCase(body) {
+  const stray = new Promise((_, reject) => {
+    strays = reject;
+  });
+  stray.catch(() => undefined);
+  try {
+    await inTime(Promise.race([body(), stray]));
+  } finally {
+    const undo = cleanups.reverse();
+    cleanups = [];
+    for (const step of undo) {
+      try {
+        await step();
+      } catch (e) {
+        console.log(`# clean-up: ${e.message}`);
+      }
+    }
+  }
+}
+
+// One line: the error's text and the line of the suite it came from.
+function reason(e) {
+  const text = (e instanceof Error ? `${e.constructor.name}: ${e.message}` : String(e)).replace(/\s+/g, ' ');
+  const line = String(e && e.stack).split('\n').find(l => l.includes('/clients/node/') && !l.includes('cases.js'));
+  const where = line ? ` (${line.replace(/^.*\/clients\/node\//, '').replace(/:\d+\)?$/, '')})` : '';
+  return text.slice(0, 400) + where;
+}
+
+// Runs the cases whose names begin with one of the arguments, or all, and ends the process.
+async function main() {
+  process.on('uncaughtException', e => strays(e));
+  process.on('unhandledRejection', e => strays(e));
+  const wanted = process.argv.slice(2);
+  const chosen = registered.filter(([name]) => !wanted.length || wanted.some(start => name.startsWith(start)));
+  let failed = 0;
+  for (const [name, body] of chosen) {
+    const began = Date.now();
+    try {
+      await runCase(body);
+      console.log(`ok - ${name}`);
+    } catch (e) {
+      if (e instanceof Skip) {
+        console.log(`ok - ${name} # SKIP ${e.message}`);
+      } else {
+        failed += 1;
+        console.log(`not ok - ${name}: ${reason(e)}`);
+        for (const line of String(e && e.stack).split('\n')) console.log(`# ${line}`);
+      }
+    }
+    console.log(`# ${name} took ${((Date.now() - began) / 1000).toFixed(2)} s`);
+  }
+  console.log(`1..${chosen.length}`);
+  // Connections that a client still holds do not keep the process.
+  process.stdout.write('', () => process.exit(failed ? 1 : 0));
+}
+
+module.exports = {
+  PATIENCE, Skip, cleanup, connect, eq, fails, fresh, main, next, ok, sharedServer, sleep, startServer, test, waitUntil,
+};
