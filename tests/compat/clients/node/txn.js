@@ -69,7 +69,7 @@ test('txn/one in another', async () => {
   const put = async value => (await client.put(key).value(value).op()).request_put;
   const inner = {
     request_txn: {
-      compare: [{ key: Buffer.from(key), target: 'VERSION', result: 'EQUAL', version: 0 }],
+      compare: [{ key: Buffer.from(key), target: 'Create', result: 'Less', create_revision: 1 }],
       success: [{ request_put: await put('inner') }],
       failure: [],
     },
