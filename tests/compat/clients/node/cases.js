@@ -34,20 +34,33 @@ async function control(method, path, body) {
   return text;
 }
 
-// A fresh server of the runner; gone after the case. Options: flags, tls, client_cert_auth.
-async function startServer(options = {}) {
+async function newServer(options) {
   const server = JSON.parse(await control('POST', '/servers', options));
   for (const verb of ['kill', 'stop', 'start', 'pause', 'resume']) {
     server[verb] = () => control('POST', `/servers/${server.id}/${verb}`);
   }
-  if (!options.shared) cleanup(() => control('DELETE', `/servers/${server.id}`));
   return server;
+}
+
+// A fresh server of the runner; gone after the case. Options: flags, tls, client_cert_auth.
+async function startServer(options = {}) {
+  const server = await newServer(options);
+  cleanup(() => control('DELETE', `/servers/${server.id}`));
+  return server;
+}
+
+// Stops all threads of a server without TLS. Some still run when the signal is sent, so it is asked until it is silent.
+async function standStill(server) {
+  await server.pause();
+  const silent = () =>
+    fetch(`${server.endpoint}/version`, { signal: AbortSignal.timeout(300) }).then(answer => answer.text()).then(() => false, () => true);
+  await waitUntil(silent, 'the server to stand still');
 }
 
 let shared;
 
 // The server of all cases that disturb nobody: they use keys below `fresh()`. It ends with the runner.
-const sharedServer = () => (shared ??= startServer({ shared: true }));
+const sharedServer = () => (shared ??= newServer({}));
 
 let prefixes = 0;
 // A prefix that no other case uses.
@@ -177,5 +190,5 @@ async function main() {
 }
 
 module.exports = {
-  PATIENCE, Skip, cleanup, connect, eq, fails, fresh, main, next, ok, sharedServer, sleep, startServer, test, waitUntil,
+  PATIENCE, Skip, cleanup, connect, eq, fails, fresh, main, next, ok, sleep, standStill, startServer, test, waitUntil,
 };
