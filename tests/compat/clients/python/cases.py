@@ -1,11 +1,14 @@
 """What the Python suites share: cases and their TAP lines, assertions that say what they saw, and servers of the runner.
 
 A module of a suite registers functions by `@case("kv/name")`; main.py imports the modules and ends with `main()`. Cases
-run one after the other, coroutines on one loop, plain functions each in a thread, and no case longer than `PATIENCE`.
+that share a server, and all coroutines, run one after the other; beside them plain functions that start servers of their
+own run `JOBS` at a time. No case takes longer than `PATIENCE`.
 """
 
 import asyncio
+import concurrent.futures
 import inspect
+import itertools
 import json
 import os
 import sys
@@ -17,6 +20,8 @@ import urllib.request
 
 # A case that has not ended by then is a failed one, in seconds.
 PATIENCE = 40
+# Most of their time goes by in waiting for servers and deadlines.
+JOBS = 2
 # How often a condition is looked at again, in seconds.
 POLL = 0.02
 
@@ -91,17 +96,20 @@ def _control(method, path, body=None):
         raise RuntimeError(f"{method} {path}: {e.code} {e.read().decode(errors='replace')}") from e
 
 
+_shared = []
+_prefixes = itertools.count(1)
+
+
 def shared_server():
     """The server of all cases that disturb nobody: they use keys below `fresh()`. It ends with the runner."""
-    if not hasattr(shared_server, "it"):
-        shared_server.it = Server()
-    return shared_server.it
+    if not _shared:
+        _shared.append(Server())
+    return _shared[0]
 
 
 def fresh():
     """A prefix that no other case uses."""
-    fresh.count = getattr(fresh, "count", 0) + 1
-    return f"case{fresh.count:03}/"
+    return f"case{next(_prefixes):03}/"
 
 
 def eq(got, wanted, what="value"):
@@ -171,26 +179,42 @@ def main():
     wanted = tuple(sys.argv[1:]) or ("",)
     chosen = [(name, function) for name, function in _cases if name.startswith(wanted)]
     loop = asyncio.new_event_loop()
-    failed = 0
-    for name, function in chosen:
-        began = time.monotonic()
-        try:
-            if inspect.iscoroutinefunction(function):
-                loop.run_until_complete(asyncio.wait_for(function(), PATIENCE))
-            else:
-                _in_thread(function)
-            print(f"ok - {name}")
-        except Skip as e:
-            print(f"ok - {name} # SKIP {e}")
-        except Exception as e:  # noqa: BLE001 - whatever it is, the case has failed
-            failed += 1
-            print(f"not ok - {name}: {_reason(e)}")
-            for line in traceback.format_exc().splitlines():
-                print(f"# {line}")
-        print(f"# {name} took {time.monotonic() - began:.2f} s")
+
+    def coroutine(function):
+        loop.run_until_complete(asyncio.wait_for(function(), PATIENCE))
+
+    def is_apart(function):
+        return not inspect.iscoroutinefunction(function) and Server.__name__ in function.__code__.co_names
+
+    with concurrent.futures.ThreadPoolExecutor(JOBS) as pool:
+        apart = [pool.submit(_run, name, function, _in_thread) for name, function in chosen if is_apart(function)]
+        passed = [
+            _run(name, function, coroutine if inspect.iscoroutinefunction(function) else _in_thread)
+            for name, function in chosen
+            if not is_apart(function)
+        ]
+        passed += [future.result() for future in apart]
     print(f"1..{len(chosen)}", flush=True)
     # Threads of a client, or of a case that hung, do not hold the process back.
-    os._exit(1 if failed else 0)
+    os._exit(0 if all(passed) else 1)
+
+
+def _run(name, function, how):
+    """Runs a case, prints its lines at once, and tells whether it passed."""
+    began, lines, passed = time.monotonic(), [], True
+    try:
+        how(function)
+        lines.append(f"ok - {name}")
+    except Skip as e:
+        lines.append(f"ok - {name} # SKIP {e}")
+    except Exception as e:  # noqa: BLE001 - whatever it is, the case has failed
+        passed = False
+        lines.append(f"not ok - {name}: {_reason(e)}")
+        lines += [f"# {line}" for line in traceback.format_exc().splitlines()]
+    lines.append(f"# {name} took {time.monotonic() - began:.2f} s")
+    sys.stdout.write("".join(f"{line}\n" for line in lines))
+    sys.stdout.flush()
+    return passed
 
 
 def _in_thread(function):
