@@ -2,25 +2,31 @@
 // Cases and their TAP lines, assertions that say what they saw, and servers of the runner.
 //
 // A module registers functions by `test('kv/name', async () => ...)`; main.js loads the modules and calls `main()`. Cases
-// run one after the other; one that has not ended after PATIENCE, or that leaves an error to nobody, has failed.
+// that share a server run one after the other; beside them those that start servers of their own run JOBS at a time. One
+// that has not ended after PATIENCE has failed, and an error that is left to nobody fails all that run.
 
+const { AsyncLocalStorage } = require('async_hooks');
 const { isDeepStrictEqual, inspect } = require('util');
 const { Etcd3 } = require('etcd3');
 
 // Milliseconds.
-const PATIENCE = 40_000;
+const PATIENCE = 90_000;
 const POLL = 20;
 
+// Most of the time of a case goes by in waiting for servers and deadlines.
+const JOBS = 2;
+
 const registered = [];
-// What is to be undone after a case: clients are closed and servers removed, whatever became of it.
-let cleanups = [];
-let strays = () => undefined;
+// Of the case that runs, what is to be undone after it: clients are closed and servers removed, whatever became of it.
+const cleanups = new AsyncLocalStorage();
+// Each fails a case that runs.
+const running = new Set();
 
 class Skip extends Error {}
 
 const test = (name, body) => registered.push([name, body]);
 
-const cleanup = undo => cleanups.push(undo);
+const cleanup = undo => cleanups.getStore().push(undo);
 
 async function control(method, path, body) {
   const headers = { 'content-type': 'application/json', connection: 'close' };
@@ -134,16 +140,18 @@ const inTime = promise => {
 };
 
 async function runCase(body) {
+  const undo = [];
+  let fail;
   const stray = new Promise((_, reject) => {
-    strays = reject;
+    fail = reject;
   });
   stray.catch(() => undefined);
+  running.add(fail);
   try {
-    await inTime(Promise.race([body(), stray]));
+    await inTime(Promise.race([cleanups.run(undo, body), stray]));
   } finally {
-    const undo = cleanups.reverse();
-    cleanups = [];
-    for (const step of undo) {
+    running.delete(fail);
+    for (const step of undo.reverse()) {
       try {
         await step();
       } catch (e) {
@@ -161,32 +169,46 @@ function reason(e) {
   return text.slice(0, 400) + where;
 }
 
+// Runs a case, prints its lines at once, and tells whether it passed.
+async function report([name, body]) {
+  const began = Date.now();
+  const lines = [];
+  let passed = true;
+  try {
+    await runCase(body);
+    lines.push(`ok - ${name}`);
+  } catch (e) {
+    if (e instanceof Skip) {
+      lines.push(`ok - ${name} # SKIP ${e.message}`);
+    } else {
+      passed = false;
+      lines.push(`not ok - ${name}: ${reason(e)}`, ...String(e && e.stack).split('\n').map(line => `# ${line}`));
+    }
+  }
+  lines.push(`# ${name} took ${((Date.now() - began) / 1000).toFixed(2)} s`);
+  console.log(lines.join('\n'));
+  return passed;
+}
+
+async function inTurn(cases) {
+  let passed = true;
+  for (let next = cases.shift(); next; next = cases.shift()) passed = (await report(next)) && passed;
+  return passed;
+}
+
 // Runs the cases whose names begin with one of the arguments, or all, and ends the process.
 async function main() {
-  process.on('uncaughtException', e => strays(e));
-  process.on('unhandledRejection', e => strays(e));
+  const strayed = e => running.forEach(fail => fail(e));
+  process.on('uncaughtException', strayed).on('unhandledRejection', strayed);
   const wanted = process.argv.slice(2);
   const chosen = registered.filter(([name]) => !wanted.length || wanted.some(start => name.startsWith(start)));
-  let failed = 0;
-  for (const [name, body] of chosen) {
-    const began = Date.now();
-    try {
-      await runCase(body);
-      console.log(`ok - ${name}`);
-    } catch (e) {
-      if (e instanceof Skip) {
-        console.log(`ok - ${name} # SKIP ${e.message}`);
-      } else {
-        failed += 1;
-        console.log(`not ok - ${name}: ${reason(e)}`);
-        for (const line of String(e && e.stack).split('\n')) console.log(`# ${line}`);
-      }
-    }
-    console.log(`# ${name} took ${((Date.now() - began) / 1000).toFixed(2)} s`);
-  }
+  const isApart = ([, body]) => body.toString().includes('startServer(');
+  const apart = chosen.filter(isApart);
+  const lanes = [chosen.filter(test => !isApart(test)), ...Array(JOBS).fill(apart)];
+  const passed = await Promise.all(lanes.map(inTurn));
   console.log(`1..${chosen.length}`);
   // Connections that a client still holds do not keep the process.
-  process.stdout.write('', () => process.exit(failed ? 1 : 0));
+  process.stdout.write('', () => process.exit(passed.every(Boolean) ? 0 : 1));
 }
 
 module.exports = {

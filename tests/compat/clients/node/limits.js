@@ -74,7 +74,7 @@ test('cancel/a deadline passes while the server stands still', async () => {
   await server.resume();
   // The put may still have been done: the server had it, and only the client has given up.
   await waitUntil(() => client.get('key').options({ deadline: Date.now() + 5000 }).exec().catch(() => null), 'an answer');
-  const strict = await connect(server, { ...BARE, defaultCallOptions: () => soon() });
+  const strict = await connect(server, { ...BARE, defaultCallOptions: () => ({ deadline: Date.now() + 3000 }) });
   eq((await strict.put('key').value('three')).header.revision, (await client.get('key').exec()).header.revision, 'in time');
   await standStill(server);
   await fails(strict.get('key').exec(), GRPCDeadlineExceededError);

@@ -149,7 +149,7 @@ const certified = server => ({
   certChain: fs.readFileSync(server.cert),
   privateKey: fs.readFileSync(server.key),
 });
-const soon = () => ({ deadline: Date.now() + 10_000 });
+const soon = () => ({ deadline: Date.now() + 30_000 });
 
 test("tls/an authority of one's own, on both names of the server", async () => {
   const server = await startServer({ tls: true });

@@ -45,10 +45,10 @@ test('lease/what is refused', async () => {
 test('lease/one keeps itself alive beyond its time, one that is released ends', async () => {
   const client = await connect();
   const prefix = fresh();
-  const [kept, released] = [client.lease(2), client.lease(2)];
+  const [kept, released] = [client.lease(4), client.lease(2)];
   let renewals = 0;
   kept.on('keepaliveSucceeded', answer => {
-    eq(answer.TTL, '2', 'ttl after a renewal');
+    eq(answer.TTL, '4', 'ttl after a renewal');
     renewals += 1;
   });
   await kept.put(prefix + 'kept').value('x');
@@ -58,7 +58,7 @@ test('lease/one keeps itself alive beyond its time, one that is released ends', 
   released.release();
   eq((await gone)[0].key.toString(), prefix + 'released', 'the key that went');
   eq(await client.get(prefix + 'kept'), 'x', 'the other key');
-  ok(renewals >= 3, `${renewals} renewals`);
+  ok(renewals >= 2, `${renewals} renewals`);
   await watcher.cancel();
   await kept.revoke();
 });

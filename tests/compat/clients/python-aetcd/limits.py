@@ -62,7 +62,7 @@ async def large_answer():
 async def deadline():
     with Server() as server:
         async with connect(server, timeout=0.5) as client, connect(server) as patient:
-            await client.put(b"key", b"one")
+            await patient.put(b"key", b"one")
             server.pause()
             for call in (client.get(b"key"), client.status(), client.lease(60)):
                 with raises(ConnectionTimeoutError):

@@ -118,7 +118,7 @@ async def users_and_roles():
 
 @case("auth/an expired token is refused; a new login works")
 async def expired():
-    with Server("--auth-token-ttl=1") as server:
+    with Server("--auth-token-ttl=2") as server:
         await enable(server)
         client = login(server)
         await client.put(b"key", b"x")

@@ -48,14 +48,14 @@ async def own_id():
 async def expiry():
     async with connect() as client:
         prefix = fresh().encode()
-        kept, left = await client.lease(2), await client.lease(2)
+        kept, left = await client.lease(4), await client.lease(2)
         await client.put(prefix + b"kept", b"x", lease=kept)
         await client.put(prefix + b"left", b"x", lease=left)
         watch = (await client.watch_prefix(prefix)).__aiter__()
 
         async def keep():
             while True:
-                eq((await kept.refresh()).TTL, 2, "ttl after a refresh")
+                eq((await kept.refresh()).TTL, 4, "ttl after a refresh")
                 await asyncio.sleep(0.3)
 
         keeper = asyncio.create_task(keep())

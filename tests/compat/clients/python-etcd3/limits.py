@@ -66,7 +66,7 @@ def large_answer():
 def deadline():
     with Server() as server:
         client, patient = connect(server, timeout=0.5), connect(server)
-        client.put("key", "one")
+        patient.put("key", "one")
         server.pause()
         for call in (lambda: client.get("key"), lambda: client.status(), lambda: client.lease(60)):
             with raises(ConnectionTimeoutError):

@@ -168,7 +168,7 @@ def authority():
             client = etcd3.client(host=host, port=server.port, ca_cert=server.ca)
             revision = client.put("key", host).header.revision
             eq(client.get("key")[0], host.encode(), host)
-            eq(client.watch_once("key", timeout=10, start_revision=revision).value, host.encode(), "watch")
+            eq(client.watch_once("key", timeout=30, start_revision=revision).value, host.encode(), "watch")
 
 
 @case("tls/a client certificate is needed where the server asks for one")
@@ -178,7 +178,7 @@ def client_certificate():
         client.put("key", "x")
         eq(client.get("key")[0], b"x", "with a certificate")
         with raises(ConnectionFailedError):
-            connect(server, ca_cert=server.ca, timeout=10, grpc_options=QUICK_RECONNECT).get("key")
+            connect(server, ca_cert=server.ca, timeout=30, grpc_options=QUICK_RECONNECT).get("key")
 
 
 @case("tls/another authority is refused, and so is plain text")
@@ -186,6 +186,6 @@ def refusals():
     with Server(tls=True) as server:
         # The client's own certificate is no authority.
         with raises(ConnectionFailedError):
-            connect(server, ca_cert=server.cert, timeout=10, grpc_options=QUICK_RECONNECT).get("key")
+            connect(server, ca_cert=server.cert, timeout=30, grpc_options=QUICK_RECONNECT).get("key")
         with raises(ConnectionFailedError):
-            connect(server, timeout=10, grpc_options=QUICK_RECONNECT).get("key")
+            connect(server, timeout=30, grpc_options=QUICK_RECONNECT).get("key")

@@ -50,7 +50,7 @@ def own_id():
 @case("lease/expiry deletes the keys; refreshing prevents it")
 def expiry():
     client, prefix = connect(), fresh()
-    kept, left = client.lease(2), client.lease(2)
+    kept, left = client.lease(4), client.lease(2)
     client.put(prefix + "kept", "x", lease=kept)
     client.put(prefix + "left", "x", lease=left)
     events, cancel = client.watch_prefix(prefix)
@@ -58,7 +58,7 @@ def expiry():
 
     def keep():
         while not gone.wait(0.3):
-            eq([r.TTL for r in kept.refresh()], [2], "ttl after a refresh")
+            eq([r.TTL for r in kept.refresh()], [4], "ttl after a refresh")
 
     keeper = threading.Thread(target=keep, daemon=True)
     keeper.start()

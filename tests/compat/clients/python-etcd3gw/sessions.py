@@ -34,7 +34,7 @@ def grant():
 @case("lease/expiry deletes the keys; refreshing prevents it")
 def expiry():
     client, prefix = connect(), fresh()
-    kept, left = client.lease(2), client.lease(2)
+    kept, left = client.lease(4), client.lease(2)
     client.put(prefix + "kept", "x", lease=kept)
     client.put(prefix + "left", "x", lease=left)
     events, cancel = client.watch_prefix(prefix)

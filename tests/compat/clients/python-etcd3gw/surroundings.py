@@ -141,7 +141,7 @@ def many_keys():
 def deadline():
     with Server() as server:
         client = connect(server, timeout=0.5)
-        client.put("key", "one")
+        connect(server).put("key", "one")
         server.pause()
         with raises(ConnectionTimeoutError):
             client.get("key")

@@ -19,7 +19,7 @@ import urllib.error
 import urllib.request
 
 # A case that has not ended by then is a failed one, in seconds.
-PATIENCE = 40
+PATIENCE = 90
 # Most of their time goes by in waiting for servers and deadlines.
 JOBS = 2
 # How often a condition is looked at again, in seconds.
