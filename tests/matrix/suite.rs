@@ -99,7 +99,8 @@ impl Suite<'_> {
             .env_remove("KVIST_TEST_SERVER");
         for (variable, _) in std::env::vars_os() {
             // Set by cargo for the runner's package; a suite that calls cargo has another.
-            let of_package = |name: &str| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_");
+            let of_package =
+                |name: &str| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_");
             if variable.to_str().is_some_and(of_package) {
                 command.env_remove(variable);
             }
