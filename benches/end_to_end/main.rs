@@ -1,128 +1,136 @@
-//! End-to-end benchmark: kvist beside a real etcd on the same machine, in one run, alternating, with the same load tool and
-//! fsync on. Ratios between the two are what counts; absolute figures belong to the machine. `--help` lists the options.
+//! End-to-end benchmark: servers of the etcd API side by side, on the same machine, in turn, with the same load and fsync on.
+//! Ratios between them are what counts; absolute figures belong to the machine. `--help` lists the options.
 //!
-//! Each run starts a server on loopback with a fresh data directory, warms it up, measures, and checks that the store
-//! holds what it acknowledged. Load tool: one thread, closed loop (`load`). The result is a Markdown table on standard output,
-//! with marks at the goals of the project (`workload::GOALS`), and the same as JSON. A missed goal is no failure.
+//! Each run starts a cluster on loopback with fresh data directories and lets `kvist bench` load it, which measures and
+//! checks. Rounds go around everything, and the servers take turns at going first. The report (`report`) has marks at the goals
+//! of the project (`scenario`). A missed goal is no failure; a failed run is.
 
 mod access;
-mod client;
-mod load;
+mod figures;
+mod kinds;
 mod machine;
+mod measure;
 mod options;
+mod page;
+mod plot;
 mod process;
+mod record;
 mod report;
-mod restart;
-mod runs;
+mod scenario;
 mod scrape;
 mod server;
-mod watch;
-mod workload;
+mod tool;
 
-use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::SystemTime;
 
-use access::Security;
-use client::Client;
 use machine::Machine;
+use measure::{Bench, Run};
 use options::Options;
 use report::Report;
-use runs::Run;
-use server::{Server, Side};
-use tokio::task::LocalSet;
-use workload::Kind;
+use scenario::{ALL, Plan};
+use server::{Cluster, Contestant, PATIENCE};
 
-/// Errors are only ever printed here, hence one type for all.
-type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
+/// Errors are only ever printed here, hence one type for all. They cross threads.
+type Failure = Box<dyn std::error::Error + Send + Sync>;
+type Result<T> = std::result::Result<T, Failure>;
 
-fn main() -> std::process::ExitCode {
-    let args: Vec<String> = std::env::args().skip(1).collect();
-    if args.iter().any(|arg| arg == "--help") {
-        print!("{}", options::USAGE);
-        return std::process::ExitCode::SUCCESS;
-    }
+fn main() -> ExitCode {
+    let words: Vec<String> = std::env::args().skip(1).collect();
     // Cargo gives `--bench` to benches only when benchmarking; `cargo test --all-targets` must not take minutes.
-    if !args.iter().any(|arg| arg == "--bench") {
+    if !words.iter().any(|word| word == "--bench") {
         println!("not started: this needs `cargo bench --bench end_to_end`");
-        return std::process::ExitCode::SUCCESS;
+        return ExitCode::SUCCESS;
     }
-    match benchmark(args) {
-        Ok(()) => std::process::ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error}");
-            std::process::ExitCode::FAILURE
+    match benchmark(words) {
+        Ok(code) => code,
+        Err(error) => match error.downcast::<clap::Error>() {
+            // Help is an error to clap, and knows its own code.
+            Ok(usage) => usage.exit(),
+            Err(error) => {
+                eprintln!("error: {error}");
+                ExitCode::FAILURE
+            }
+        },
+    }
+}
+
+fn benchmark(words: Vec<String>) -> Result<ExitCode> {
+    let command = words.iter().filter(|word| *word != "--bench").cloned().collect::<Vec<_>>().join(" ");
+    let (options, contestants) = Options::parse(words.into_iter())?;
+    if let Some(document) = &options.record {
+        record::record(document)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    std::fs::create_dir_all(options.dir())?;
+    let begun = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
+    let mut machine = Machine::describe(&options.dir())?;
+    machine.servers = introduce(&contestants, &options)?;
+    let mut report = Report::new(begun, command, machine, &options, &contestants);
+    let out = options.out(&report.folder());
+    std::fs::create_dir_all(&out)?;
+    let mut rate = options.rate;
+    for round in 1..=options.rounds() {
+        all_scenarios(round, &contestants, &options, &mut rate, &mut report.runs);
+        // After every round, so that a long benchmark that is stopped has not been for nothing.
+        report.write(&out)?;
+    }
+    print!("{}", report.markdown()?);
+    eprintln!("written: {}", out.join("report.html").display());
+    let has_failed = report.runs.iter().any(|run| run.problem.is_some());
+    Ok(if has_failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+/// Starts each contestant once: shows early that it works, which version it is, and that all are equally durable.
+fn introduce(contestants: &[Contestant], options: &Options) -> Result<Vec<String>> {
+    let (mut servers, mut first) = (Vec::new(), None);
+    for contestant in contestants {
+        let name = contestant.kind.name;
+        let cluster = Cluster::start(contestant, &options.dir(), access::Security::Open)
+            .map_err(|e| format!("{name}: {e}"))?;
+        let durability = cluster.durability()?;
+        let (other, settings) = first.get_or_insert_with(|| (name, durability.clone()));
+        if *settings != durability {
+            return Err(format!(
+                "not comparable: the durability of {other} is set by {settings}, that of {name} by {durability}"
+            )
+            .into());
         }
-    }
-}
-
-fn benchmark(args: Vec<String>) -> Result<()> {
-    let options = Options::parse(args.into_iter())?;
-    std::fs::create_dir_all(&options.dir)?;
-    let mut machine = Machine::describe(&options.dir)?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let contestants = contestants(&options);
-    let runs = LocalSet::new().block_on(&runtime, async {
-        machine.servers = introduce(&contestants, &options).await?;
-        Result::Ok(all_runs(&contestants, &options).await)
-    })?;
-    let report = Report::new(&machine, &options, &runs);
-    let markdown = report.markdown()?;
-    print!("{markdown}");
-    if let Some(dir) = options.json.parent() {
-        std::fs::create_dir_all(dir)?;
-    }
-    for (file, text) in
-        [(options.json.with_extension("md"), markdown), (options.json.clone(), report.json()?)]
-    {
-        std::fs::write(&file, text)?;
-        eprintln!("written: {}", file.display());
-    }
-    Ok(())
-}
-
-fn contestants(options: &Options) -> Vec<(Side, PathBuf)> {
-    let kvist = (Side::Kvist, options.kvist.clone());
-    match &options.etcd {
-        Some(etcd) => vec![kvist, (Side::Etcd, etcd.clone())],
-        None => {
-            eprintln!("no etcd in PATH and none given with --etcd: kvist runs alone, without ratios");
-            vec![kvist]
-        }
-    }
-}
-
-/// Starts each server once: shows early that it works, and which version it is.
-async fn introduce(contestants: &[(Side, PathBuf)], options: &Options) -> Result<Vec<String>> {
-    let mut servers = Vec::new();
-    for (side, binary) in contestants {
-        let server = Server::start(binary, &options.dir, Security::Open)
-            .await
-            .map_err(|e| format!("{}: {e}", side.name()))?;
-        let version = Client::connect(server.access(), 1).await?.status().await?;
-        let program = binary.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        servers.push(format!("{} = {program} {version}", side.name()));
+        let program = contestant.binary.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        servers.push(format!("{name} = {program} {}", cluster.access().version(PATIENCE)?));
     }
     Ok(servers)
 }
 
-/// All rounds of all workloads. The servers change places from round to round, so that neither always goes first.
-async fn all_runs(contestants: &[(Side, PathBuf)], options: &Options) -> Vec<Run> {
-    let mut runs = Vec::new();
-    for round in 1..=options.rounds {
-        for workload in workload::ALL.iter().filter(|w| options.only.iter().any(|name| name == w.name)) {
-            if workload.kind == Kind::Restart && round > 1 {
-                continue;
-            }
-            let mut order: Vec<_> = contestants.iter().collect();
-            order.rotate_left(round as usize % contestants.len());
-            for (side, binary) in order {
-                eprintln!("  round {round}: {} on {}", workload.name, side.name());
-                let run = runs::run(workload, *side, binary, round, options).await;
-                for problem in &run.problems {
-                    eprintln!("    problem: {problem}");
+/// One round. The servers take turns at going first, from scenario to scenario and from round to round.
+fn all_scenarios(
+    round: u32,
+    contestants: &[Contestant],
+    options: &Options,
+    rate: &mut Option<f64>,
+    runs: &mut Vec<Run>,
+) {
+    for (number, scenario) in ALL.iter().filter(|scenario| options.wants(scenario)).enumerate() {
+        let bench = |contestant, rate| Bench { scenario, contestant, options, round, rate };
+        if let (Plan::Open(share), None) = (scenario.plan, *rate) {
+            let reference = contestants.iter().find(|c| c.kind.name == kinds::REFERENCE);
+            match bench(reference.unwrap_or(&contestants[0]), 0.0).peak() {
+                Ok(peak) => *rate = Some(peak * share),
+                Err(error) => {
+                    eprintln!("  round {round}: {}: no peak: {error}", scenario.name);
+                    continue;
                 }
-                runs.push(run);
             }
         }
+        let mut order: Vec<&Contestant> = contestants.iter().collect();
+        order.rotate_left((round as usize + number) % contestants.len());
+        for contestant in order {
+            eprintln!("  round {round}: {} on {}", scenario.name, contestant.kind.name);
+            let run = bench(contestant, rate.unwrap_or(0.0)).run();
+            if let Some(problem) = &run.problem {
+                eprintln!("    problem: {problem}");
+            }
+            runs.push(run);
+        }
     }
-    runs
 }
