@@ -56,7 +56,8 @@ fn main() -> ExitCode {
 }
 
 fn benchmark(words: Vec<String>) -> Result<ExitCode> {
-    let command = words.iter().filter(|word| *word != "--bench").cloned().collect::<Vec<_>>().join(" ");
+    let command: Vec<String> =
+        words.iter().filter(|word| *word != "--bench").map(|word| without_folders(word)).collect();
     let (options, contestants) = Options::parse(words.into_iter())?;
     if let Some(document) = &options.record {
         record::record(document)?;
@@ -66,7 +67,7 @@ fn benchmark(words: Vec<String>) -> Result<ExitCode> {
     let begun = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
     let mut machine = Machine::describe(&options.dir())?;
     machine.servers = introduce(&contestants, &options)?;
-    let mut report = Report::new(begun, command, machine, &options, &contestants);
+    let mut report = Report::new(begun, command.join(" "), machine, &options, &contestants);
     let out = options.out(&report.folder());
     std::fs::create_dir_all(&out)?;
     let mut rate = options.rate;
@@ -79,6 +80,14 @@ fn benchmark(words: Vec<String>) -> Result<ExitCode> {
     eprintln!("written: {}", out.join("report.html").display());
     let has_failed = report.runs.iter().any(|run| run.problem.is_some());
     Ok(if has_failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+/// A word of the command line as a report shows it: reports are published, and folders are nobody's business.
+fn without_folders(word: &str) -> String {
+    match (word.find('/'), word.rfind('/')) {
+        (Some(first), Some(last)) => format!("{}{}", &word[..first], &word[last + 1..]),
+        _ => word.to_owned(),
+    }
 }
 
 /// Starts each contestant once: shows early that it works, which version it is, and that all are equally durable.

@@ -99,12 +99,14 @@ impl Bench<'_> {
         let mut words: Vec<String> =
             groups.iter().flat_map(|group| group.split(' ')).map(str::to_owned).collect();
         words.extend(cluster.tool_flags());
-        words.extend([format!("--seed={}", self.round), "--json".to_owned()]);
+        // The cluster is thrown away afterwards: nobody has to delete the keys.
+        words.extend([format!("--seed={}", self.round), "--json".to_owned(), "--keep".to_owned()]);
         Running::start(&self.options.tool(), &words)
     }
 
     fn timing(&self, seconds: f64) -> String {
-        format!("--duration={seconds}s --warmup={}s", self.options.warmup())
+        // Whole numbers: the tool knows units, but no fractions.
+        format!("--duration={:.0}ms --warmup={:.0}ms", seconds * 1e3, self.options.warmup() * 1e3)
     }
 
     fn plain(&self, cluster: &Cluster, groups: &[&str]) -> Result<Found> {
@@ -158,7 +160,7 @@ impl Bench<'_> {
         self.load(cluster, &[words, "--warmup=0s"])?.finish()?;
         let puts =
             format!("put --clients=64 --conns=8 --key-space-size=1000 --rate={UPKEEP_PUTS} --no-check");
-        let timing = format!("--duration={}s --warmup=0s", self.options.upkeep_seconds());
+        let timing = format!("--duration={:.0}ms --warmup=0s", self.options.upkeep_seconds() * 1e3);
         let before = self.load(cluster, &[&puts, &timing])?.finish()?;
         let during = self.load(cluster, &[&puts, &timing])?;
         std::thread::sleep(BEFORE_UPKEEP);
