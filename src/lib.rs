@@ -6,6 +6,7 @@
 pub mod api;
 pub mod auth;
 pub mod bbolt;
+pub mod bench;
 pub mod cli;
 pub mod client;
 pub mod config;

@@ -5,6 +5,7 @@
 //! To add a subcommand: a file with a `clap::Args` struct that has a `run`, a variant of `Subcommand`, and its arm in
 //! [`run`]. `--help` lists what the enum holds. Called by `main`.
 
+mod bench;
 mod config;
 mod migrate;
 mod progress;
@@ -32,6 +33,8 @@ enum Subcommand {
     Snapshot(snapshot::Arguments),
     /// Make a data directory of the one that a stopped etcd left
     Migrate(migrate::Arguments),
+    /// Load a server, measure it, and check what it kept
+    Bench(bench::Arguments),
 }
 
 /// Whether `word`, the first behind the program's name, hands the rest over to [`run`].
@@ -47,6 +50,7 @@ pub fn run(words: impl IntoIterator<Item = OsString>) -> ExitCode {
             Subcommand::Config(arguments) => arguments.run(),
             Subcommand::Snapshot(arguments) => arguments.run(),
             Subcommand::Migrate(arguments) => arguments.run(),
+            Subcommand::Bench(arguments) => arguments.run(),
         },
         Err(error) => {
             // Nobody may be reading any more.

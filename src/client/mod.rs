@@ -1,5 +1,5 @@
-//! A client of etcd's API, for subcommands that ask a running server. One connection, no retries: what the server says
-//! is what the user sees. Called by `cli`.
+//! A client of etcd's API, for subcommands that ask a running server. No retries: what the server says is what the user
+//! sees. Called by `cli` and `bench`.
 
 pub mod save;
 mod tls;
@@ -10,18 +10,24 @@ use hyper_util::rt::TokioIo;
 use std::path::PathBuf;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UnixStream};
 use tonic::metadata::{Ascii, MetadataValue};
+use tonic::service::Interceptor;
+use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Channel, Endpoint};
-use tonic::{Request, Status};
+
+pub use tonic::{Code, Status, Streaming};
 
 /// Time for a connection to be made.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// What a server may send ahead of our reading: on one stream, and on a connection. Large, so that long answers flow.
+const STREAM_WINDOW_BYTES: u32 = 4 << 20;
+const CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
 
 /// Whom to ask, and as whom.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
-    /// `host:port`, with `http://` or `https://` in front perhaps.
+    /// `host:port`, with `http://` or `https://` in front perhaps, or `unix://` and the path of a socket.
     pub endpoint: String,
     /// Name and password of a user.
     pub user: Option<(String, String)>,
@@ -53,7 +59,23 @@ pub enum Error {
 /// A connection, and the token of the user.
 pub struct Connection {
     channel: Channel,
-    token: Option<MetadataValue<Ascii>>,
+    token: Token,
+}
+
+/// What calls are made over: a connection whose calls carry the token. Cheap to clone.
+pub type Link = InterceptedService<Channel, Token>;
+
+/// A user's token, if there is a user.
+#[derive(Clone, Default)]
+pub struct Token(Option<MetadataValue<Ascii>>);
+
+impl Interceptor for Token {
+    fn call(&mut self, mut request: tonic::Request<()>) -> Result<tonic::Request<()>, Status> {
+        if let Some(token) = &self.0 {
+            request.metadata_mut().insert("token", token.clone());
+        }
+        Ok(request)
+    }
 }
 
 trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -63,12 +85,25 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
 impl Connection {
     /// Connects, and logs in if there is a user.
     pub async fn open(options: &Options) -> Result<Connection, Error> {
+        let mut connection = Connection::open_as(options, Token::default()).await?;
+        if let Some((name, password)) = &options.user {
+            let request = AuthenticateRequest { name: name.clone(), password: password.clone() };
+            let answer = AuthClient::new(connection.channel.clone()).authenticate(request).await?;
+            let token = answer.into_inner().token.parse();
+            let token = token.map_err(|_| Error::Answer("the server's token is no text".into()))?;
+            connection.token = Token(Some(token));
+        }
+        Ok(connection)
+    }
+
+    /// Connects as somebody who has logged in on another connection.
+    pub async fn open_as(options: &Options, token: Token) -> Result<Connection, Error> {
         let (scheme, address) = options.endpoint.split_once("://").unwrap_or(("", &options.endpoint));
         let wants_tls = options.ca.is_some() || options.certificate.is_some() || options.skip_verify;
         let connector = match scheme {
             "https" => Some(tls::Connector::new(options, address)?),
             "" if wants_tls => Some(tls::Connector::new(options, address)?),
-            "" | "http" => None,
+            "" | "http" | "unix" => None,
             _ => return Err(Error::Connect(options.endpoint.clone(), "the scheme is none of ours".into())),
         };
         let failed = |e: &dyn std::error::Error| {
@@ -78,37 +113,41 @@ impl Connection {
             }
             Error::Connect(options.endpoint.clone(), reason.to_string())
         };
-        let endpoint = Endpoint::from_shared(format!("http://{address}")).map_err(|e| failed(&e))?;
+        let is_unix = scheme == "unix";
+        let authority = if is_unix { "localhost" } else { address };
+        let endpoint = Endpoint::from_shared(format!("http://{authority}")).map_err(|e| failed(&e))?;
         let address = address.to_owned();
         let connect = tower::service_fn(move |_| {
             let (address, connector) = (address.clone(), connector.clone());
             async move {
-                let stream = TcpStream::connect(address).await?;
-                let stream: Box<dyn Stream> = match connector {
-                    Some(connector) => Box::new(connector.connect(stream).await?),
-                    None => Box::new(stream),
+                let stream: Box<dyn Stream> = if is_unix {
+                    Box::new(UnixStream::connect(address).await?)
+                } else {
+                    let stream = TcpStream::connect(address).await?;
+                    stream.set_nodelay(true)?;
+                    match connector {
+                        Some(connector) => Box::new(connector.connect(stream).await?),
+                        None => Box::new(stream),
+                    }
                 };
                 Ok::<_, std::io::Error>(TokioIo::new(stream))
             }
         });
-        let endpoint = endpoint.connect_timeout(CONNECT_TIMEOUT);
+        let endpoint = endpoint
+            .connect_timeout(CONNECT_TIMEOUT)
+            .initial_stream_window_size(STREAM_WINDOW_BYTES)
+            .initial_connection_window_size(CONNECTION_WINDOW_BYTES);
         let channel = endpoint.connect_with_connector(connect).await.map_err(|e| failed(&e))?;
-        let mut connection = Connection { channel, token: None };
-        if let Some((name, password)) = &options.user {
-            let request = AuthenticateRequest { name: name.clone(), password: password.clone() };
-            let answer = AuthClient::new(connection.channel.clone()).authenticate(request).await?;
-            let token = answer.into_inner().token.parse();
-            connection.token =
-                Some(token.map_err(|_| Error::Answer("the server's token is no text".into()))?);
-        }
-        Ok(connection)
+        Ok(Connection { channel, token })
     }
 
-    fn request<T>(&self, message: T) -> Request<T> {
-        let mut request = Request::new(message);
-        if let Some(token) = &self.token {
-            request.metadata_mut().insert("token", token.clone());
-        }
-        request
+    /// The token of the user who logged in.
+    pub fn token(&self) -> Token {
+        self.token.clone()
+    }
+
+    /// What calls are made over.
+    pub fn link(&self) -> Link {
+        InterceptedService::new(self.channel.clone(), self.token.clone())
     }
 }

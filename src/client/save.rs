@@ -21,9 +21,9 @@ pub async fn save(
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<String, Error> {
     let connection = Connection::open(options).await?;
-    let client = MaintenanceClient::new(connection.channel.clone());
+    let client = MaintenanceClient::new(connection.link());
     let mut client = client.max_decoding_message_size(MESSAGE_BYTES_MAX);
-    let mut stream = client.snapshot(connection.request(SnapshotRequest {})).await?.into_inner();
+    let mut stream = client.snapshot(SnapshotRequest {}).await?.into_inner();
     let mut part = Part::create(file)?;
     let mut version = String::new();
     while let Some(message) = stream.message().await? {

@@ -8,7 +8,8 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("main", &["*"]),
     ("lib", &["*"]),
     ("server", &["*"]),
-    ("cli", &["client", "config", "engine::Identity", "import"]),
+    ("bench", &["client", "pb"]),
+    ("cli", &["bench", "client", "config", "engine::Identity", "import"]),
     ("client", &["pb"]),
     (
         "import",
