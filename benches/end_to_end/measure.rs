@@ -128,7 +128,7 @@ impl Bench<'_> {
         let mut figures = outcome.figures();
         // Of one put here is the cost of all deliveries: the figures per event say it better.
         let per_event = figures.remove(f::CPU_PER_OP);
-        let events = outcome.operations as f64;
+        let events = outcome.operations as f64; // an operation of a watch is an event that came
         let idle_us = alone.server_cpu_us() / alone.seconds * outcome.seconds;
         figures.insert(f::CPU_PER_EVENT.to_owned(), (outcome.server_cpu_us() - idle_us) / events);
         figures.extend(per_event.map(|figure| (f::CPU_PER_EVENT_RAW.to_owned(), figure)));

@@ -32,6 +32,9 @@ pub struct Options {
     /// Seconds of load before them [default: 1]
     #[arg(long, value_name = "S")]
     warmup: Option<f64>,
+    /// Seconds of puts around a compaction or defragmentation, which must end within them [default: 40]
+    #[arg(long, value_name = "S")]
+    upkeep_seconds: Option<f64>,
     /// Shows that the harness works, in less than a minute: one short round of some scenarios, with few keys
     #[arg(long)]
     pub quick: bool,
@@ -150,9 +153,9 @@ impl Options {
         self.warmup.unwrap_or(if self.quick { 0.1 } else { 1.0 })
     }
 
-    /// Seconds of load around a compaction or defragmentation, which must end within them.
+    /// Seconds of puts around a compaction or defragmentation, which must end within them.
     pub fn upkeep_seconds(&self) -> f64 {
-        if self.quick { 2.0 } else { 30.0 }
+        self.upkeep_seconds.unwrap_or(if self.quick { 2.0 } else { 40.0 })
     }
 
     /// Keys that point reads and random puts choose from, and keys of the large stores.

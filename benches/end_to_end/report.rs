@@ -205,7 +205,7 @@ impl<'a> Report<'a> {
         let (m, o) = (&self.machine, self.options);
         let (keys, many) = o.keys();
         let plural = |n: u64, word: &str| format!("{n} {word}{}", if n == 1 { "" } else { "s" });
-        vec![
+        let mut sentences = vec![
             format!("Begun {}: `cargo bench --bench end_to_end -- {}`", self.begun, self.command),
             format!("Machine: {}, {} cores, {:.1} GiB, kernel {}", m.cpu, m.cores, m.memory_gib, m.kernel),
             format!("Data on {}, fsync on; load average before: {}", m.file_system, m.load_before),
@@ -223,7 +223,11 @@ impl<'a> Report<'a> {
                 o.warmup()
             ),
             format!("{keys} random keys, {many} keys in the large stores; a cell is the median (least-most)"),
-        ]
+        ];
+        if o.quick {
+            sentences.push("Quick: this shows that the benchmark works; its figures mean nothing".to_owned());
+        }
+        sentences
     }
 
     /// Sentences about runs that are not in the tables.

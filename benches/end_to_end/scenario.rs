@@ -143,7 +143,7 @@ pub const ALL: &[Scenario] = &[
         .goals(&[(ANON_MIB, RatioAtMost(0.3)), (RESTART_TERM, RatioAtMost(0.1)), (RESTART_KILL, RatioAtMost(0.1))]).quick(),
     Scenario::new("compact-1m", Plan::Upkeep(Upkeep::Compact),
         "put --clients=1000 --conns=16 --total={many} --key-space-size={keys}",
-        "puts during a compaction of one million revisions").goals(NO_STALL).quick(),
+        "puts during a compaction of one million revisions").goals(NO_STALL),
     Scenario::new("defragment-1m", Plan::Upkeep(Upkeep::Defragment),
         "put --clients=1000 --conns=16 --total={many} --key-space-size={many} --sequential-keys --val-size=1000",
         "puts while one gigabyte is defragmented").goals(NO_STALL).quick(),

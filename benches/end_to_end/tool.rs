@@ -17,6 +17,9 @@ use crate::figures::{self as f, Figures};
 const PATIENCE: Duration = Duration::from_secs(1800);
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
 const MIB: f64 = (1 << 20) as f64;
+/// Figures of the tool that are named otherwise here, or follow from others.
+const KNOWN_OTHERWISE: [&str; 6] =
+    ["ops_per_s", "client_cpu_us_per_op", "server_cpu_us_per_op", "written_bytes_per_op", "bytes", "keys"];
 
 /// What the tool says. Parts that it leaves out are empty.
 #[derive(Debug, Default, Deserialize)]
@@ -173,7 +176,9 @@ impl Outcome {
             note(f::P999, latency.p999);
             note(f::SLOWEST, latency.max);
         }
-        for (name, figure) in &self.figures {
+        for (name, figure) in
+            self.figures.iter().filter(|(name, _)| !KNOWN_OTHERWISE.contains(&name.as_str()))
+        {
             note(name, figure.unwrap_or(f64::NAN));
         }
         figures
