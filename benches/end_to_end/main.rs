@@ -22,6 +22,8 @@ mod server;
 mod tool;
 
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::SystemTime;
 
 use machine::Machine;
@@ -70,10 +72,14 @@ fn benchmark(words: Vec<String>) -> Result<ExitCode> {
     let mut report = Report::new(begun, command.join(" "), machine, &options, &contestants);
     let out = options.out(&report.folder());
     std::fs::create_dir_all(&out)?;
-    let mut rate = options.rate;
+    // Ctrl-C reaches servers and load tool as well; we stay to report what there is, and to remove the data directories.
+    let stop = Arc::new(AtomicBool::new(false));
+    signal_hook::flag::register(signal_hook::consts::SIGINT, Arc::clone(&stop))?;
+    signal_hook::flag::register(signal_hook::consts::SIGTERM, Arc::clone(&stop))?;
+    let mut session = Session { contestants: &contestants, options: &options, rate: options.rate, stop };
     for round in 1..=options.rounds() {
-        all_scenarios(round, &contestants, &options, &mut rate, &mut report.runs);
-        // After every round, so that a long benchmark that is stopped has not been for nothing.
+        session.round(round, &mut report.runs);
+        // After every round, so that a long benchmark that ends early has not been for nothing.
         report.write(&out)?;
     }
     print!("{}", report.markdown()?);
@@ -111,35 +117,56 @@ fn introduce(contestants: &[Contestant], options: &Options) -> Result<Vec<String
     Ok(servers)
 }
 
-/// One round. The servers take turns at going first, from scenario to scenario and from round to round.
-fn all_scenarios(
-    round: u32,
-    contestants: &[Contestant],
-    options: &Options,
-    rate: &mut Option<f64>,
-    runs: &mut Vec<Run>,
-) {
-    for (number, scenario) in ALL.iter().filter(|scenario| options.wants(scenario)).enumerate() {
-        let bench = |contestant, rate| Bench { scenario, contestant, options, round, rate };
-        if let (Plan::Open(share), None) = (scenario.plan, *rate) {
-            let reference = contestants.iter().find(|c| c.kind.name == kinds::REFERENCE);
-            match bench(reference.unwrap_or(&contestants[0]), 0.0).peak() {
-                Ok(peak) => *rate = Some(peak * share),
-                Err(error) => {
-                    eprintln!("  round {round}: {}: no peak: {error}", scenario.name);
-                    continue;
+/// What the rounds share.
+struct Session<'a> {
+    contestants: &'a [Contestant],
+    options: &'a Options,
+    /// Requests per second of the open loop, once they are known.
+    rate: Option<f64>,
+    /// Whether somebody wants this to end.
+    stop: Arc<AtomicBool>,
+}
+
+impl<'a> Session<'a> {
+    /// One round. The servers take turns at going first, from scenario to scenario and from round to round.
+    fn round(&mut self, round: u32, runs: &mut Vec<Run>) {
+        let options = self.options;
+        let scenarios = ALL.iter().filter(|scenario| options.wants(scenario));
+        for (number, scenario) in scenarios.enumerate() {
+            let mut order: Vec<&Contestant> = self.contestants.iter().collect();
+            order.rotate_left((round as usize + number) % self.contestants.len());
+            for contestant in order {
+                eprintln!("  round {round}: {} on {}", scenario.name, contestant.kind.name);
+                let mut bench = Bench { scenario, contestant, options, round, rate: 0.0 };
+                let run = match self.rate(&bench) {
+                    Ok(rate) => {
+                        bench.rate = rate;
+                        bench.run()
+                    }
+                    Err(error) => bench.failed(format!("the peak is not known: {error}")),
+                };
+                if self.stop.load(Ordering::Relaxed) {
+                    return; // and the run that was disturbed is no run
                 }
+                if let Some(problem) = &run.problem {
+                    eprintln!("    problem: {problem}");
+                }
+                runs.push(run);
             }
         }
-        let mut order: Vec<&Contestant> = contestants.iter().collect();
-        order.rotate_left((round as usize + number) % contestants.len());
-        for contestant in order {
-            eprintln!("  round {round}: {} on {}", scenario.name, contestant.kind.name);
-            let run = bench(contestant, rate.unwrap_or(0.0)).run();
-            if let Some(problem) = &run.problem {
-                eprintln!("    problem: {problem}");
-            }
-            runs.push(run);
+    }
+
+    /// The rate of a scenario with an open loop: a share of what the reference takes. Measured once, before the first of them.
+    fn rate(&mut self, bench: &Bench<'a>) -> Result<f64> {
+        let Plan::Open(share) = bench.scenario.plan else { return Ok(0.0) };
+        if let Some(rate) = self.rate {
+            return Ok(rate);
         }
+        let reference = self.contestants.iter().find(|contestant| contestant.kind.name == kinds::REFERENCE);
+        let contestant = reference.unwrap_or(&self.contestants[0]);
+        eprintln!("    the peak of {}", contestant.kind.name);
+        let rate = Bench { contestant, ..*bench }.peak()? * share;
+        self.rate = Some(rate);
+        Ok(rate)
     }
 }

@@ -50,12 +50,18 @@ type Found = (Figures, Option<String>);
 impl Bench<'_> {
     /// Runs the scenario; an error becomes a problem of the run, so that the others go on.
     pub fn run(&self) -> Run {
-        let (found, problem) = match self.measure() {
-            Ok(found) => (found, None),
-            Err(error) => (Found::default(), Some(error.to_string())),
-        };
-        let (scenario, server) = (self.scenario.name, self.contestant.kind.name);
-        Run { scenario, server, round: self.round, figures: found.0, histogram: found.1, problem }
+        match self.measure() {
+            Ok((figures, histogram)) => {
+                Run { figures, histogram, problem: None, ..self.failed(String::new()) }
+            }
+            Err(error) => self.failed(error.to_string()),
+        }
+    }
+
+    /// A run that has shown nothing but a problem.
+    pub fn failed(&self, problem: String) -> Run {
+        let (scenario, server, round) = (self.scenario.name, self.contestant.kind.name, self.round);
+        Run { scenario, server, round, figures: Figures::new(), histogram: None, problem: Some(problem) }
     }
 
     /// The requests per second that the contestant takes when a thousand wait.

@@ -72,7 +72,7 @@ pub fn html(report: &Report) -> Result<String> {
     for scenario in ALL {
         let curves = curves(report, scenario.name)?;
         if !curves.is_empty() {
-            write!(page, "<figure>{}</figure>\n", plot::curves(&format!("{} (us)", scenario.name), &curves))?;
+            writeln!(page, "<figure>{}</figure>", plot::curves(&format!("{} (us)", scenario.name), &curves))?;
         }
     }
     page.extend(rest.iter().map(Table::html));
@@ -105,7 +105,7 @@ fn curves(report: &Report, scenario: &str) -> Result<Vec<Curve>> {
                 .map_err(|e| format!("a histogram: {e:?}"))?;
             match &mut all {
                 Some(all) => {
-                    all.add(one).map_err(|e| format!("histograms that do not fit together: {e:?}"))?
+                    all.add(one).map_err(|e| format!("histograms that do not fit together: {e:?}"))?;
                 }
                 None => all = Some(one),
             }

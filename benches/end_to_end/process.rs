@@ -31,9 +31,11 @@ impl Durability {
             note(&mut found, &name.to_lowercase().replace('_', "-"), value);
         }
         let line = read("cmdline")?;
-        let mut words = line.split('\0').filter_map(|word| word.strip_prefix('-')).peekable();
-        while let Some(word) = words.next() {
-            let (name, value) = word.split_once('=').unwrap_or((word, "(next word)"));
+        let words: Vec<&str> = line.split('\0').collect();
+        for (at, word) in words.iter().enumerate().filter(|(_, word)| word.starts_with('-')) {
+            // `--name=value`, or the value is the next word.
+            let next = words.get(at + 1).copied().unwrap_or_default();
+            let (name, value) = word.split_once('=').unwrap_or((word, next));
             note(&mut found, name.trim_start_matches('-'), value);
         }
         if found.contains_key("unsafe-no-fsync") {

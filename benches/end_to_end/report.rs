@@ -35,8 +35,19 @@ pub struct Report<'a> {
     pub runs: Vec<Run>,
 }
 
+/// Everything, for programs.
+#[derive(Serialize)]
+struct Record<'a> {
+    #[serde(flatten)]
+    report: &'a Report<'a>,
+    setting: Vec<String>,
+    rows: Vec<Row>,
+}
+
 /// One figure of one scenario, all kinds side by side.
+#[derive(Serialize)]
 pub struct Row {
+    #[serde(serialize_with = "name")]
     pub scenario: &'static Scenario,
     pub figure: String,
     pub cells: Vec<Option<Spread>>,
@@ -69,7 +80,8 @@ impl<'a> Report<'a> {
     /// # Errors
     /// It cannot be written.
     pub fn write(&self, out: &Path) -> Result<()> {
-        fs::write(out.join("report.json"), serde_json::to_string_pretty(self)?)?;
+        let record = Record { report: self, setting: self.setting(), rows: self.rows() };
+        fs::write(out.join("report.json"), serde_json::to_string_pretty(&record)?)?;
         fs::write(out.join("report.md"), self.markdown()?)?;
         fs::write(out.join("report.html"), page::html(self)?)?;
         fs::write(out.join("summary.md"), self.summary())?;
@@ -263,6 +275,10 @@ impl std::fmt::Display for Bound {
             Bound::WorstAtMost(bound) => write!(f, "{SUBJECT} always <= {bound}"),
         }
     }
+}
+
+fn name<S: serde::Serializer>(scenario: &Scenario, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+    serializer.serialize_str(scenario.name)
 }
 
 fn two(number: f64) -> String {

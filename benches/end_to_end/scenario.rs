@@ -2,6 +2,8 @@
 //! Pure data. To add a scenario, add a row to [`ALL`]; its figures find their way into the report by themselves.
 //! Used by `main`, `options`, `measure` and `report`.
 
+use serde::Serialize;
+
 use crate::access::Security;
 use crate::figures::{
     ANON_MIB, CPU_PER_EVENT, CPU_PER_OP, LONGEST_PUT, OPS_PER_S, P50, P99, RESTART_KILL, RESTART_TERM,
@@ -32,7 +34,7 @@ pub enum Upkeep {
 }
 
 /// Bound on a figure.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub enum Bound {
     /// Of the subject's median divided by the reference's.
     RatioAtLeast(f64),

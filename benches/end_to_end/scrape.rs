@@ -3,7 +3,7 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::sync::mpsc::{self, RecvTimeoutError, Sender};
+use std::sync::mpsc::{self, RecvTimeoutError, SyncSender};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -17,13 +17,13 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Scrapes that go on until [`Scrapes::finish`].
 pub struct Scrapes {
-    stop: Sender<()>,
+    stop: SyncSender<()>,
     thread: JoinHandle<std::result::Result<Vec<Duration>, Failure>>,
 }
 
 impl Scrapes {
     pub fn start(port: u16) -> Scrapes {
-        let (stop, stopped) = mpsc::channel();
+        let (stop, stopped) = mpsc::sync_channel(1);
         let thread = std::thread::spawn(move || {
             let mut times = Vec::new();
             while stopped.recv_timeout(INTERVAL) == Err(RecvTimeoutError::Timeout) {
