@@ -80,12 +80,16 @@ fn benchmark(words: Vec<String>) -> Result<ExitCode> {
     for round in 1..=options.rounds() {
         session.round(round, &mut report.runs);
         // After every round, so that a long benchmark that ends early has not been for nothing.
+        report.is_whole = !session.is_stopped() && round == options.rounds();
         report.write(&out)?;
+        if session.is_stopped() {
+            break;
+        }
     }
     print!("{}", report.markdown()?);
     eprintln!("written: {}", out.join("report.html").display());
     let has_failed = report.runs.iter().any(|run| run.problem.is_some());
-    Ok(if has_failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    Ok(if has_failed || !report.is_whole { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
 /// A word of the command line as a report shows it: reports are published, and folders are nobody's business.
@@ -145,7 +149,7 @@ impl<'a> Session<'a> {
                     }
                     Err(error) => bench.failed(format!("the peak is not known: {error}")),
                 };
-                if self.stop.load(Ordering::Relaxed) {
+                if self.is_stopped() {
                     return; // and the run that was disturbed is no run
                 }
                 if let Some(problem) = &run.problem {
@@ -154,6 +158,10 @@ impl<'a> Session<'a> {
                 runs.push(run);
             }
         }
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
     }
 
     /// The rate of a scenario with an open loop: a share of what the reference takes. Measured once, before the first of them.

@@ -33,6 +33,8 @@ pub struct Report<'a> {
     /// The kinds of server, one for each column.
     pub kinds: Vec<&'static str>,
     pub runs: Vec<Run>,
+    /// Whether all rounds are done.
+    pub is_whole: bool,
 }
 
 /// Everything, for programs.
@@ -67,7 +69,7 @@ impl<'a> Report<'a> {
         contestants: &[Contestant],
     ) -> Report<'a> {
         let kinds = contestants.iter().map(|contestant| contestant.kind.name).collect();
-        Report { begun, command, machine, options, kinds, runs: Vec::new() }
+        Report { begun, command, machine, options, kinds, runs: Vec::new(), is_whole: false }
     }
 
     /// A name for the folder of this report, later ones behind earlier ones.
@@ -251,8 +253,14 @@ impl<'a> Report<'a> {
                 run.scenario, run.server, run.round
             ))
         };
-        let spoiled: Vec<String> = self.runs.iter().filter_map(spoiled).collect();
-        if spoiled.is_empty() { vec!["All runs passed their checks.".to_owned()] } else { spoiled }
+        let mut problems: Vec<String> = self.runs.iter().filter_map(spoiled).collect();
+        if problems.is_empty() {
+            problems.push("All runs passed their checks.".to_owned());
+        }
+        if !self.is_whole {
+            problems.push("Not all rounds are done.".to_owned());
+        }
+        problems
     }
 }
 
