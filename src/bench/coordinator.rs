@@ -11,7 +11,7 @@ use super::usage::{self, Spent, Watchman};
 use super::worker::{self, Common, Event, Stage};
 use super::{Access, Error, Phase};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, watch};
 
@@ -19,6 +19,13 @@ use tokio::sync::{mpsc, watch};
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 /// Messages of one thread that may wait to be read; it sends three in its life.
 const EVENTS_PER_THREAD: usize = 4;
+/// Puts in one transaction while the store is filled; 128 is etcd's default limit.
+const TXN_PUTS: u64 = 128;
+/// Bytes of values in one transaction, below etcd's default limit of 1.5 MiB.
+const TXN_BYTES: u64 = 1 << 20;
+/// Longest wait for events that are due, and how often we look for them.
+const LAST_EVENTS: Duration = Duration::from_secs(20);
+const LOOK_FOR_EVENTS: Duration = Duration::from_millis(1);
 
 /// Who wants to know how far a run is: done, of how many.
 pub type Progress<'a> = &'a mut dyn FnMut(Phase, u64, u64);
@@ -51,18 +58,25 @@ pub async fn run(settings: Settings, access: Access, progress: Progress<'_>) -> 
         tickets: Tickets::new(settings.total),
         sequence: Arc::default(),
         shown: Arc::default(),
+        delivered: Arc::default(),
         origin: Instant::now(),
+        start_revision: match settings.workload {
+            Workload::WatchReplay => store.oldest().await?,
+            _ => store.revision().await? + 1,
+        },
     };
-    let shown = Arc::clone(&common.shown);
     let mut crew = Crew::start(&common)?;
-    let window = crew.measure(&settings, &shown, progress).await?;
-    let tally = crew.finish().await?;
+    let window = crew.measure(&common, progress).await?;
+    let mut tally = crew.finish().await?;
 
     progress(Phase::Check, 0, 1);
     let mut checks = answers(&tally);
     if settings.check {
+        let delivered = common.delivered.load(Ordering::Relaxed);
+        checks.extend(events(settings.events_per_write(), &tally, delivered));
         checks.extend(writes(settings.workload, &tally, before, store.sum_up().await?));
     }
+    store.revoke(std::mem::take(&mut tally.leases)).await;
     if is_ours && !settings.keep {
         store.clear().await?;
     }
@@ -72,8 +86,13 @@ pub async fn run(settings: Settings, access: Access, progress: Progress<'_>) -> 
 async fn preload(store: &Store, settings: &Settings, progress: Progress<'_>) -> Result<(), Error> {
     let wanted = settings.preloaded();
     if wanted > 0 && store.count().await? != wanted {
+        let puts = match settings.workload {
+            // History is measured in revisions.
+            Workload::WatchReplay => 1,
+            _ => (TXN_BYTES / (settings.val_size as u64).max(1)).clamp(1, TXN_PUTS),
+        };
         let mut tell = |done| progress(Phase::Preload, done, wanted);
-        store.preload(wanted, settings.val_size as u64, &mut tell).await?;
+        store.preload(wanted, puts, &mut tell).await?;
     }
     Ok(())
 }
@@ -115,16 +134,38 @@ fn answers(tally: &Tally) -> Vec<Check> {
 
 /// Every acknowledged write must be in the store, and nothing but those and the ones that nobody knows of.
 fn writes(workload: Workload, tally: &Tally, before: Sum, after: Sum) -> Option<Check> {
-    let seen = match workload {
-        Workload::Range => return None,
-        Workload::Delete => before.keys.saturating_sub(after.keys),
-        Workload::Put | Workload::TxnPut | Workload::TxnMixed => {
-            after.versions.saturating_sub(before.versions)
+    let (name, seen) = match workload {
+        Workload::Delete => ("acknowledged deletes are done", before.keys.saturating_sub(after.keys)),
+        Workload::LeaseGrant => {
+            ("acknowledged leases are present", after.leases.saturating_sub(before.leases))
         }
+        Workload::Put
+        | Workload::TxnPut
+        | Workload::TxnMixed
+        | Workload::Watch
+        | Workload::WatchLatency
+        | Workload::WatchMany
+        | Workload::Kubernetes => {
+            ("acknowledged writes are present", after.versions.saturating_sub(before.versions))
+        }
+        Workload::Range
+        | Workload::WatchReplay
+        | Workload::LeaseKeepalive
+        | Workload::LeaseExpiry
+        | Workload::Snapshot => return None,
     };
     let (acked, sent) = (tally.writes_acked, tally.writes_sent);
-    Some(Check::new("acknowledged writes are present", (acked..=sent).contains(&seen), || {
+    Some(Check::new(name, (acked..=sent).contains(&seen), || {
         format!("{sent} were sent and {acked} acknowledged, but the store has seen {seen}")
+    }))
+}
+
+/// Events come in order (the watchers see to that), so with the right number of them each came once.
+fn events(per_write: Option<u64>, tally: &Tally, delivered: u64) -> Option<Check> {
+    let per_write = per_write?;
+    let (acked, sent) = (tally.writes_acked * per_write, tally.writes_sent * per_write);
+    Some(Check::new("every event came once", (acked..=sent).contains(&delivered), || {
+        format!("{delivered} came, instead of {acked}, or at most {sent} with the writes that failed")
     }))
 }
 
@@ -134,6 +175,8 @@ struct Crew {
     stage: watch::Sender<Stage>,
     events: mpsc::Receiver<Event>,
     idle: usize,
+    /// Acknowledged writes of the idle ones.
+    acked: u64,
     tally: Tally,
 }
 
@@ -148,16 +191,12 @@ impl Crew {
             let spawned = std::thread::Builder::new().name(format!("bench-{thread}")).spawn(body);
             spawned.map_err(|error| Error::Failed(error.to_string()))?;
         }
-        Ok(Crew { threads, stage, events: received, idle: 0, tally: Tally::new() })
+        Ok(Crew { threads, stage, events: received, idle: 0, acked: 0, tally: Tally::new() })
     }
 
     /// Waits for the threads to be ready, and lets them work for as long as they are to.
-    async fn measure(
-        &mut self,
-        settings: &Settings,
-        shown: &AtomicU64,
-        progress: Progress<'_>,
-    ) -> Result<Window, Error> {
+    async fn measure(&mut self, common: &Common, progress: Progress<'_>) -> Result<Window, Error> {
+        let (settings, shown) = (&common.settings, &common.shown);
         for _ in 0..self.threads {
             self.next().await?;
         }
@@ -183,8 +222,11 @@ impl Crew {
             }
         };
         self.work(duration, tell).await?;
-        let until = Instant::now();
+        let mut until = Instant::now();
         self.stage.send_replace(Stage::Over(until));
+        if let Some(per_write) = settings.events_per_write() {
+            until = self.drain(per_write, common).await?;
+        }
         Ok(Window {
             seconds: (until - since).as_secs_f64(),
             client_cpu_us: usage::cpu_us(me).map_err(failed)? - client,
@@ -209,8 +251,31 @@ impl Crew {
         Ok(())
     }
 
+    /// Waits until all events have come, or have had their time; says when that was.
+    async fn drain(&mut self, per_write: u64, common: &Common) -> Result<Instant, Error> {
+        self.all_idle().await?;
+        let patience = match common.settings.workload {
+            Workload::LeaseExpiry => LAST_EVENTS + Duration::from_secs(common.settings.ttl.unsigned_abs()),
+            _ => LAST_EVENTS,
+        };
+        let (start, awaited) = (Instant::now(), self.acked * per_write);
+        while common.delivered.load(Ordering::Relaxed) < awaited && start.elapsed() < patience {
+            tokio::time::sleep(LOOK_FOR_EVENTS).await;
+        }
+        Ok(Instant::now())
+    }
+
+    async fn all_idle(&mut self) -> Result<(), Error> {
+        while self.idle < self.threads {
+            self.next().await?;
+        }
+        Ok(())
+    }
+
     /// Waits for the threads to end.
     async fn finish(mut self) -> Result<Tally, Error> {
+        self.all_idle().await?;
+        self.stage.send_replace(Stage::End);
         while self.threads > 0 {
             self.next().await?;
         }
@@ -221,7 +286,10 @@ impl Crew {
     async fn next(&mut self) -> Result<(), Error> {
         match self.events.recv().await {
             Some(Event::Ready) => {}
-            Some(Event::Idle) => self.idle += 1,
+            Some(Event::Idle(acked)) => {
+                self.idle += 1;
+                self.acked += acked;
+            }
             Some(Event::Done(tally)) => {
                 self.tally.add(tally?);
                 self.threads -= 1;
@@ -252,7 +320,7 @@ mod tests {
     #[test]
     fn lost_and_repeated_writes_are_found() {
         let tally = tally(10, 12);
-        let sum = |versions| Sum { keys: 3, versions };
+        let sum = |versions| Sum { leases: 0, keys: 3, versions };
         for (seen, good) in [(9, false), (10, true), (11, true), (12, true), (13, false)] {
             assert_eq!(is_good(Workload::Put, &tally, sum(100), sum(100 + seen)), good, "{seen}");
         }
@@ -261,11 +329,22 @@ mod tests {
     #[test]
     fn lost_and_repeated_deletes_are_found() {
         let tally = tally(10, 10);
-        let sum = |keys| Sum { keys, versions: keys };
+        let sum = |keys| Sum { leases: 0, keys, versions: keys };
         for (left, good) in [(91, false), (90, true), (89, false)] {
             assert_eq!(is_good(Workload::Delete, &tally, sum(100), sum(left)), good, "{left}");
         }
         assert!(writes(Workload::Range, &tally, sum(1), sum(1)).is_none());
+    }
+
+    /// Three watchers of ten puts, and of perhaps one more.
+    #[test]
+    fn lost_and_repeated_events_are_found() {
+        let tally = tally(10, 11);
+        for (delivered, good) in [(29, false), (30, true), (33, true), (34, false)] {
+            let check = events(Some(3), &tally, delivered).expect("a workload with events");
+            assert_eq!(check.ok, good, "{delivered}: {}", check.detail);
+        }
+        assert_eq!(events(None, &tally, 5), None);
     }
 
     #[test]

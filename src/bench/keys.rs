@@ -12,7 +12,9 @@ const STAMP_BYTES: usize = 8;
 pub struct Keys {
     prefix: Arc<[u8]>,
     digits: usize,
-    /// A value that does not compress.
+    /// Bytes of a value.
+    val_size: usize,
+    /// Noise that does not compress, for the longest value.
     body: Arc<[u8]>,
 }
 
@@ -20,12 +22,11 @@ impl Keys {
     /// Keys and values of the sizes that the settings ask for.
     pub fn new(settings: &Settings) -> Keys {
         let mut dice = Dice::new(settings.seed);
-        let words = settings.val_size.div_ceil(STAMP_BYTES);
-        let mut body: Vec<u8> = (0..words).flat_map(|_| dice.next().to_le_bytes()).collect();
-        body.truncate(settings.val_size);
+        let words = longest(settings.val_size).div_ceil(STAMP_BYTES);
+        let body: Vec<u8> = (0..words).flat_map(|_| dice.next().to_le_bytes()).collect();
         let prefix = settings.prefix.as_bytes();
         let digits = settings.key_size.saturating_sub(prefix.len());
-        Keys { prefix: prefix.into(), digits, body: body.into() }
+        Keys { prefix: prefix.into(), digits, val_size: settings.val_size, body: body.into() }
     }
 
     /// What every key begins with.
@@ -36,6 +37,16 @@ impl Keys {
     /// The first key behind all that begin with the prefix.
     pub fn end(&self) -> Vec<u8> {
         prefix_end(&self.prefix)
+    }
+
+    /// The first key behind all that [`Keys::key`] makes.
+    pub fn end_of_numbers(&self) -> Vec<u8> {
+        [&self.prefix[..], b":"].concat()
+    }
+
+    /// A key that is none of the numbered ones if the name begins with a letter.
+    pub fn named(&self, name: &str) -> Vec<u8> {
+        [&self.prefix[..], name.as_bytes()].concat()
     }
 
     /// The n-th key.
@@ -52,7 +63,18 @@ impl Keys {
 
     /// A value with this stamp, as far as it has room.
     pub fn value(&self, stamp: u64) -> Vec<u8> {
-        let mut value = self.body.to_vec();
+        self.value_of(stamp, self.val_size)
+    }
+
+    /// A value between two thirds and four thirds of the usual length.
+    pub fn uneven_value(&self, stamp: u64, dice: &mut Dice) -> Vec<u8> {
+        let (least, most) = (self.val_size - self.val_size / 3, longest(self.val_size));
+        let length = least as u64 + dice.below((most - least) as u64 + 1);
+        self.value_of(stamp, usize::try_from(length).unwrap_or(self.val_size))
+    }
+
+    fn value_of(&self, stamp: u64, length: usize) -> Vec<u8> {
+        let mut value = self.body[..length.min(self.body.len())].to_vec();
         let room = value.len().min(STAMP_BYTES);
         value[..room].copy_from_slice(&stamp.to_le_bytes()[..room]);
         value
@@ -60,9 +82,19 @@ impl Keys {
 
     /// Whether this is the value with that stamp; the rest of it is taken on trust but for its length.
     pub fn is_value(&self, value: &[u8], stamp: u64) -> bool {
-        let room = self.body.len().min(STAMP_BYTES);
-        value.len() == self.body.len() && value[..room] == stamp.to_le_bytes()[..room]
+        let room = self.val_size.min(STAMP_BYTES);
+        value.len() == self.val_size && value[..room] == stamp.to_le_bytes()[..room]
     }
+}
+
+/// The longest of values of this usual size.
+fn longest(val_size: usize) -> usize {
+    val_size + val_size / 3
+}
+
+/// The stamp of a value that has room for one.
+pub fn stamp(value: &[u8]) -> Option<u64> {
+    value.first_chunk().map(|stamp| u64::from_le_bytes(*stamp))
 }
 
 /// The first key behind all that begin with `prefix`; `\0`, which stands for "no end", if there is none.
@@ -130,6 +162,7 @@ mod tests {
         assert_eq!(keys.key(42), b"bench/0000000042");
         assert!(keys.key(99) < keys.key(100));
         assert!(keys.key(7) > keys.prefix() && keys.key(u64::MAX) < keys.end());
+        assert!(keys.key(u64::MAX) < keys.end_of_numbers() && keys.end_of_numbers() < keys.named("event"));
         assert_eq!(keys.end(), b"bench0");
         assert_eq!(prefix_end(b"a\xff"), b"b");
         assert_eq!(prefix_end(b"\xff"), b"\0");
@@ -145,6 +178,11 @@ mod tests {
         assert!(tiny.is_value(&tiny.value(5), 5) && !tiny.is_value(&tiny.value(5), 6));
         let none = Keys::new(&Settings { val_size: 0, ..settings() });
         assert!(none.value(5).is_empty() && none.is_value(&[], 5));
+        assert!(none.uneven_value(5, &mut Dice::new(1)).is_empty());
+        let mut dice = Dice::new(1);
+        let lengths: Vec<usize> = (0..200).map(|_| keys.uneven_value(7, &mut dice).len()).collect();
+        assert!(lengths.iter().all(|length| (171..=341).contains(length)) && lengths[0] != lengths[1]);
+        assert_eq!((stamp(&value), stamp(&value[..7])), (Some(7), None));
     }
 
     #[test]

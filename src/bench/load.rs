@@ -100,6 +100,9 @@ async fn closed_loop(mut op: impl Op, ledger: Rc<Ledger>, tickets: Tickets) {
 
 async fn open_loop(mut op: impl Op, arrivals: Rc<Arrivals>, ledger: Rc<Ledger>, tickets: Tickets) {
     while let Some(due) = arrivals.next().await {
+        if ledger.is_stale(due) {
+            continue;
+        }
         if !tickets.take(&ledger) {
             return;
         }

@@ -18,6 +18,7 @@ mod settings;
 mod store;
 mod tally;
 mod usage;
+mod wire;
 mod worker;
 mod workloads;
 
@@ -124,6 +125,10 @@ mod tests {
             limit: 1000,
             txn_ops: 1,
             rw_ratio: 1.0,
+            watchers: 100,
+            streams: 100,
+            put_rate: 500.0,
+            ttl: 60,
             seed: 0,
             check: true,
             keep: false,

@@ -17,6 +17,31 @@ pub enum Workload {
     TxnMixed,
     /// Delete preloaded keys, each once
     Delete,
+    /// Put keys that --watchers look at, all of them at each
+    Watch,
+    /// The same with few puts and one watcher: time from a put to its event
+    WatchLatency,
+    /// Put keys that --watchers look at, each at a key of its own
+    WatchMany,
+    /// Read the history of the preloaded keys, by --watchers at once
+    WatchReplay,
+    /// Grant leases
+    LeaseGrant,
+    /// Keep leases alive, each client its own
+    LeaseKeepalive,
+    /// Let leases with a key each end: time from when it should have to the key's delete event
+    LeaseExpiry,
+    /// Guarded updates, reads, lists, keys under leases, and watchers, as of a Kubernetes cluster
+    Kubernetes,
+    /// Take snapshots
+    Snapshot,
+}
+
+impl Workload {
+    /// Whether events are what is measured, and requests only cause them.
+    pub fn counts_events(self) -> bool {
+        matches!(self, Workload::Watch | Workload::WatchLatency | Workload::WatchMany | Workload::LeaseExpiry)
+    }
 }
 
 /// How a read may lag behind.
@@ -75,6 +100,14 @@ pub struct Settings {
     pub txn_ops: u64,
     /// Reads for each write of `txn-mixed`.
     pub rw_ratio: f64,
+    /// Watchers of the workloads that watch.
+    pub watchers: usize,
+    /// Streams that they share.
+    pub streams: usize,
+    /// Puts (or grants, of `lease-expiry`) a second that cause events; 0 is the closed loop.
+    pub put_rate: f64,
+    /// Seconds that a lease lives.
+    pub ttl: i64,
     /// Seed of everything random.
     pub seed: u64,
     /// Look afterwards whether the server kept what it promised.
@@ -108,10 +141,36 @@ impl Settings {
     /// Keys that have to be there before the load begins.
     pub fn preloaded(&self) -> u64 {
         match self.workload {
-            Workload::Put | Workload::TxnPut => 0,
             Workload::Range => self.total_keys.max(self.range_keys),
-            Workload::Delete => self.total_keys,
+            Workload::Delete | Workload::WatchReplay | Workload::Kubernetes | Workload::Snapshot => {
+                self.total_keys
+            }
             Workload::TxnMixed => self.key_space_size,
+            Workload::Put
+            | Workload::TxnPut
+            | Workload::Watch
+            | Workload::WatchLatency
+            | Workload::WatchMany
+            | Workload::LeaseGrant
+            | Workload::LeaseKeepalive
+            | Workload::LeaseExpiry => 0,
+        }
+    }
+
+    /// Events that each write causes; `None` where none are counted.
+    pub fn events_per_write(&self) -> Option<u64> {
+        match self.workload {
+            Workload::Watch | Workload::WatchLatency | Workload::Kubernetes => Some(self.watchers as u64),
+            Workload::WatchMany | Workload::LeaseExpiry => Some(1),
+            Workload::Put
+            | Workload::Range
+            | Workload::TxnPut
+            | Workload::TxnMixed
+            | Workload::Delete
+            | Workload::WatchReplay
+            | Workload::LeaseGrant
+            | Workload::LeaseKeepalive
+            | Workload::Snapshot => None,
         }
     }
 
@@ -121,8 +180,10 @@ impl Settings {
     /// One sentence about the first thing that is wrong.
     pub fn verify(&self) -> Result<(), String> {
         let digits = self.key_size.saturating_sub(self.prefix.len());
-        let keys = self.key_space_size.max(self.preloaded());
+        let keys = self.key_space_size.max(self.preloaded()).max(self.watchers as u64);
         let room = u32::try_from(digits).ok().and_then(|digits| 10_u64.checked_pow(digits));
+        let is = |workload| self.workload == workload;
+        let watches = self.events_per_write().is_some() && !is(Workload::LeaseExpiry);
         let rules = [
             (!self.endpoints.is_empty(), "--endpoints names no server"),
             (self.clients > 0, "--clients must be at least 1"),
@@ -137,6 +198,19 @@ impl Settings {
                 "--txn-ops must be between 1 and the keys",
             ),
             (self.rw_ratio.is_finite() && self.rw_ratio >= 0.0, "--rw-ratio must not be negative"),
+            (self.put_rate.is_finite() && self.put_rate >= 0.0, "--put-rate must not be negative"),
+            (self.ttl > 0, "--ttl must be at least 1"),
+            (self.streams > 0, "--streams must be at least 1"),
+            (self.val_size >= 8 || !watches, "--val-size must be at least 8, to tell events apart"),
+            (self.watchers > 0 || !is(Workload::WatchMany), "--watchers must be at least 1"),
+            (
+                self.watchers >= self.threads || !is(Workload::WatchReplay),
+                "--watchers must be at least --threads",
+            ),
+            (
+                self.clients as u64 <= self.total_keys || !is(Workload::Kubernetes),
+                "--clients must be at most --total-keys",
+            ),
             (room.is_none_or(|room| keys <= room), "--key-size has no room for the prefix and so many keys"),
         ];
         match rules.iter().find(|(holds, _)| !holds) {

@@ -7,24 +7,24 @@ use crate::client::Link;
 use crate::pb::etcdserverpb as pb;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use pb::kv_client::KvClient;
+use pb::lease_client::LeaseClient;
 use pb::maintenance_client::MaintenanceClient;
+use pb::range_request::{SortOrder, SortTarget};
 use pb::request_op::Request;
 
-/// Puts in one transaction of [`Store::preload`]; 128 is etcd's default limit.
-const TXN_PUTS: u64 = 128;
-/// Bytes of values in one transaction, below etcd's default limit of 1.5 MiB.
-const TXN_BYTES: u64 = 1 << 20;
-/// Transactions of [`Store::preload`] that are outstanding at once.
-const TXNS_IN_FLIGHT: usize = 16;
+/// Transactions of [`Store::preload`], and revocations, that are outstanding at once.
+const IN_FLIGHT: usize = 32;
 /// Keys in one page of [`Store::sum_up`].
 const PAGE_KEYS: i64 = 10_000;
 /// Longest answer that is taken.
 const ANSWER_BYTES_MAX: usize = 64 << 20;
 
-/// What is stored under the prefix of the run.
+/// What the store holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Sum {
-    /// Number of keys.
+    /// Number of leases of the whole store.
+    pub leases: u64,
+    /// Number of keys under the prefix of the run.
     pub keys: u64,
     /// The sum of their versions: how many puts made them what they are.
     pub versions: u64,
@@ -59,14 +59,23 @@ impl Store {
         Ok(header.ok_or_else(|| Error::Failed("an answer without header".into()))?.revision)
     }
 
-    /// Puts keys `0..count`, each with its number as stamp. `progress` hears how many are done.
-    pub async fn preload(
-        &self,
-        count: u64,
-        val_size: u64,
-        progress: &mut dyn FnMut(u64),
-    ) -> Result<(), Error> {
-        let puts = (TXN_BYTES / val_size.max(1)).clamp(1, TXN_PUTS);
+    /// The revision of the oldest key.
+    pub async fn oldest(&self) -> Result<i64, Error> {
+        let request = pb::RangeRequest {
+            key: self.keys.prefix(),
+            range_end: self.keys.end(),
+            limit: 1,
+            sort_order: SortOrder::Ascend.into(),
+            sort_target: SortTarget::Mod.into(),
+            keys_only: true,
+            ..Default::default()
+        };
+        let oldest = self.kv().range(request).await?.into_inner().kvs.into_iter().next();
+        Ok(oldest.ok_or_else(|| Error::Failed("there are no keys".into()))?.mod_revision)
+    }
+
+    /// Puts keys `0..count`, each with its number as stamp, `puts` at once. `progress` hears how many are done.
+    pub async fn preload(&self, count: u64, puts: u64, progress: &mut dyn FnMut(u64)) -> Result<(), Error> {
         let parts = (0..count.div_ceil(puts)).map(|part| part * puts..count.min((part + 1) * puts));
         let txns = stream::iter(parts).map(|part| async move {
             let puts = part.end - part.start;
@@ -78,7 +87,7 @@ impl Store {
             let success = part.map(op).collect();
             self.kv().txn(pb::TxnRequest { success, ..Default::default() }).await.map(|_| puts)
         });
-        let mut txns = txns.buffer_unordered(TXNS_IN_FLIGHT);
+        let mut txns = txns.buffer_unordered(IN_FLIGHT);
         let mut done = 0;
         while let Some(puts) = txns.try_next().await? {
             done += puts;
@@ -96,7 +105,8 @@ impl Store {
 
     /// Looks at every key.
     pub async fn sum_up(&self) -> Result<Sum, Error> {
-        let (mut kv, mut sum, mut from) = (self.kv(), Sum::default(), self.keys.prefix());
+        let (mut kv, mut from) = (self.kv(), self.keys.prefix());
+        let mut sum = Sum { leases: self.leases().await?, ..Sum::default() };
         loop {
             let request = pb::RangeRequest {
                 key: from,
@@ -114,6 +124,20 @@ impl Store {
                 _ => return Ok(sum),
             }
         }
+    }
+
+    /// Number of leases.
+    pub async fn leases(&self) -> Result<u64, Error> {
+        let mut lease = LeaseClient::new(self.link.clone()).max_decoding_message_size(ANSWER_BYTES_MAX);
+        Ok(lease.lease_leases(pb::LeaseLeasesRequest {}).await?.into_inner().leases.len() as u64)
+    }
+
+    /// Ends leases; those that have ended are none of our concern.
+    pub async fn revoke(&self, leases: Vec<i64>) {
+        let revoke = |id| async move {
+            let _ = LeaseClient::new(self.link.clone()).lease_revoke(pb::LeaseRevokeRequest { id }).await;
+        };
+        stream::iter(leases).map(revoke).buffer_unordered(IN_FLIGHT).collect::<()>().await;
     }
 
     /// Deletes every key under the prefix.

@@ -1,6 +1,7 @@
 //! What a run has seen, as numbers: answers with their latency, errors by code, answers that were wrong. Each thread keeps
 //! a [`Tally`] behind a [`Ledger`]; `coordinator` adds them up.
 
+use super::wire::Malformed;
 use crate::client::Status;
 use hdrhistogram::Histogram;
 use std::cell::{Cell, RefCell};
@@ -35,6 +36,12 @@ impl From<Status> for Failure {
     }
 }
 
+impl From<Malformed> for Failure {
+    fn from(_: Malformed) -> Failure {
+        Failure::Wrong("an answer that is no message of its kind".into())
+    }
+}
+
 /// Numbers of a run or a part of one.
 pub struct Tally {
     /// Good answers that were measured.
@@ -51,6 +58,8 @@ pub struct Tally {
     pub writes_sent: u64,
     /// See above.
     pub writes_acked: u64,
+    /// Leases that nobody needs any more.
+    pub leases: Vec<i64>,
     /// Requests that failed, measured or not.
     pub errors: u64,
     /// The first of them.
@@ -74,6 +83,7 @@ impl Tally {
             acked: 0,
             writes_sent: 0,
             writes_acked: 0,
+            leases: Vec::new(),
             errors: 0,
             first_error: None,
             errors_by_code: BTreeMap::new(),
@@ -88,6 +98,7 @@ impl Tally {
         self.acked += other.acked;
         self.writes_sent += other.writes_sent;
         self.writes_acked += other.writes_acked;
+        self.leases.extend(other.leases);
         self.errors += other.errors;
         self.wrong += other.wrong;
         self.latency_us += other.latency_us;
@@ -104,10 +115,12 @@ impl Tally {
         self.first_wrong = self.first_wrong.take().or(other.first_wrong);
     }
 
-    fn measure(&mut self, kind: Option<&'static str>, latency: Duration) {
-        self.operations += 1;
+    fn measure(&mut self, is_operation: bool, kind: Option<&'static str>, latency: Duration) {
         let us = micros(latency);
-        self.latency_us.saturating_record(us);
+        if is_operation {
+            self.operations += 1;
+            self.latency_us.saturating_record(us);
+        }
         if let Some(kind) = kind {
             self.kinds.entry(kind).or_insert_with(histogram).saturating_record(us);
         }
@@ -138,15 +151,17 @@ pub struct Ledger {
     tally: RefCell<Tally>,
     since: Cell<Option<Instant>>,
     until: Cell<Option<Instant>>,
+    /// Whether events are what is measured, and requests only cause them.
+    counts_events: bool,
     /// Good answers of all threads, about: for the progress bar.
     shown: Arc<AtomicU64>,
 }
 
 impl Ledger {
     /// An empty one, before the window.
-    pub fn new(shown: Arc<AtomicU64>) -> Ledger {
+    pub fn new(counts_events: bool, shown: Arc<AtomicU64>) -> Ledger {
         let (since, until) = (Cell::new(None), Cell::new(None));
-        Ledger { tally: RefCell::new(Tally::new()), since, until, shown }
+        Ledger { tally: RefCell::new(Tally::new()), since, until, counts_events, shown }
     }
 
     /// Begins the measured window.
@@ -178,7 +193,7 @@ impl Ledger {
     pub fn answered(&self, kind: Option<&'static str>, sent: Instant) {
         self.acked();
         if self.is_measured() {
-            self.tally.borrow_mut().measure(kind, sent.elapsed());
+            self.tally.borrow_mut().measure(!self.counts_events, kind, sent.elapsed());
         }
     }
 
@@ -186,8 +201,26 @@ impl Ledger {
     pub fn answered_due(&self, kind: Option<&'static str>, due: Instant) {
         self.acked();
         if self.is_inside(due) {
-            self.tally.borrow_mut().measure(kind, due.elapsed());
+            self.tally.borrow_mut().measure(!self.counts_events, kind, due.elapsed());
         }
+    }
+
+    /// Notes an event that came `now`, and whose cause was due inside the window or not.
+    pub fn delivered(&self, now: Instant, due: Instant) {
+        if self.is_inside(due) {
+            let mut tally = self.tally.borrow_mut();
+            tally.measure(self.counts_events, Some("event"), now.saturating_duration_since(due));
+        }
+    }
+
+    /// Notes the end of a lease, which counts whenever it comes: that is long after the load.
+    pub fn ended(&self, late: Duration) {
+        self.tally.borrow_mut().measure(true, None, late);
+    }
+
+    /// Whether a request that was due then is of no more interest: it was not sent before the window began.
+    pub fn is_stale(&self, due: Instant) -> bool {
+        self.since.get().is_some_and(|since| due < since)
     }
 
     /// Notes a request that was due, and that nobody sent. How long it waited enters the latencies, so that the slowest are
@@ -196,7 +229,9 @@ impl Ledger {
         if let (true, Some(until)) = (self.is_inside(due), self.until.get()) {
             let mut tally = self.tally.borrow_mut();
             tally.error(OVERFLOW, || "no client was free when a request was due".to_owned());
-            tally.latency_us.saturating_record(micros(until.saturating_duration_since(due)));
+            if !self.counts_events {
+                tally.latency_us.saturating_record(micros(until.saturating_duration_since(due)));
+            }
         }
     }
 
@@ -216,15 +251,30 @@ impl Ledger {
 
     /// Notes a request that failed.
     pub fn failed(&self, failure: Failure) {
-        let mut tally = self.tally.borrow_mut();
         match failure {
-            Failure::Refused(status) => tally.error(&format!("{:?}", status.code()), || status.to_string()),
-            Failure::Wrong(text) => {
-                tally.wrong += 1;
-                tally.first_wrong.get_or_insert(text);
+            Failure::Refused(status) => {
+                self.tally.borrow_mut().error(&format!("{:?}", status.code()), || status.to_string());
             }
+            Failure::Wrong(text) => self.wrong(text),
             Failure::Finished => {}
         }
+    }
+
+    /// Notes that the server did something wrong.
+    pub fn wrong(&self, text: String) {
+        let mut tally = self.tally.borrow_mut();
+        tally.wrong += 1;
+        tally.first_wrong.get_or_insert(text);
+    }
+
+    /// Notes a lease that is to be revoked when all is done.
+    pub fn granted(&self, lease: i64) {
+        self.tally.borrow_mut().leases.push(lease);
+    }
+
+    /// Writes that were acknowledged so far.
+    pub fn acked_writes(&self) -> u64 {
+        self.tally.borrow().writes_acked
     }
 
     /// Notes that writes go out.

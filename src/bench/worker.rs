@@ -25,18 +25,18 @@ pub enum Stage {
     Warmup,
     /// Load, measured since this moment.
     Measured(Instant),
-    /// No more load since this moment.
+    /// No more load since this moment; who watches goes on.
     Over(Instant),
-    /// Who watches waits for the events up to this revision.
-    Drain(i64),
+    /// All events have come, or will not come any more.
+    End,
 }
 
 /// What a thread tells.
 pub enum Event {
     /// It can begin.
     Ready,
-    /// It has nothing more to send.
-    Idle,
+    /// It has nothing more to send; so many of its writes were acknowledged.
+    Idle(u64),
     /// It has ended.
     Done(Result<Tally, Error>),
 }
@@ -58,8 +58,12 @@ pub struct Common {
     pub sequence: Arc<AtomicU64>,
     /// Good answers, about.
     pub shown: Arc<AtomicU64>,
+    /// Events that came, of all threads.
+    pub delivered: Arc<AtomicU64>,
     /// Zero of the stamps in values.
     pub origin: Instant,
+    /// The first revision after the store was filled.
+    pub start_revision: i64,
 }
 
 /// One thread, from the inside.
@@ -98,7 +102,7 @@ async fn work(
     for n in 0..mine {
         links.push(common.access.connect(thread + n * settings.threads, &common.token).await?);
     }
-    let ledger = Rc::new(Ledger::new(Arc::clone(&common.shown)));
+    let ledger = Rc::new(Ledger::new(settings.workload.counts_events(), Arc::clone(&common.shown)));
     let follower = tokio::task::spawn_local(follow(stage.clone(), Rc::clone(&ledger)));
     let worker = Worker { common, thread, links, ledger, stage, events: events.clone() };
     let result = workloads::run(&worker).await;
@@ -112,7 +116,7 @@ async fn follow(mut stage: watch::Receiver<Stage>, ledger: Rc<Ledger>) {
         match *stage.borrow_and_update() {
             Stage::Measured(since) => ledger.open(since),
             Stage::Over(until) => ledger.close(until),
-            Stage::Prepare | Stage::Warmup | Stage::Drain(_) => {}
+            Stage::Prepare | Stage::Warmup | Stage::End => {}
         }
         if stage.changed().await.is_err() {
             return ledger.close(Instant::now());
@@ -167,16 +171,17 @@ impl Worker {
         let (thread, threads) = (self.thread, self.settings().threads);
         let pace = (rate > 0.0).then_some(Pace { per_second: rate, thread, threads });
         let over = async || {
-            let _ = self.wait(|stage| matches!(stage, Stage::Over(_))).await;
+            let _ = self.wait(|stage| matches!(stage, Stage::Over(_) | Stage::End)).await;
             // The follower hears it at the same time; it may come second.
-            self.ledger.close(match *self.stage.borrow() {
-                Stage::Over(until) => until,
-                _ => Instant::now(),
-            });
+            if let Stage::Over(until) = *self.stage.borrow() {
+                self.ledger.close(until);
+            }
         };
         let clients = (0..self.share(clients)).map(make);
         load::run(clients, pace, &self.ledger, &self.common.tickets, over).await?;
-        self.tell(Event::Idle).await
+        self.tell(Event::Idle(self.ledger.acked_writes())).await?;
+        self.wait(|stage| stage == Stage::End).await?;
+        Ok(())
     }
 
     async fn tell(&self, event: Event) -> Result<(), Error> {

@@ -88,15 +88,15 @@ struct Keys {
     /// Bytes of a key
     #[arg(long, default_value_t = 16)]
     key_size: usize,
-    /// Bytes of a value
-    #[arg(long, default_value_t = 256)]
-    val_size: usize,
+    /// Bytes of a value [default: 256; kubernetes: 1536, and up to a third more or less]
+    #[arg(long)]
+    val_size: Option<usize>,
     /// Keys that writes choose from
     #[arg(long, default_value_t = 100_000)]
     key_space_size: u64,
-    /// Keys that are put before the load, where a workload reads or deletes
-    #[arg(long, default_value_t = 100_000)]
-    total_keys: u64,
+    /// Keys that are put before the load, where a workload reads or deletes [default: 100000; kubernetes: 10000]
+    #[arg(long)]
+    total_keys: Option<u64>,
     /// Write the key space in order, not at random
     #[arg(long)]
     sequential_keys: bool,
@@ -130,6 +130,19 @@ struct Shape {
     /// txn-mixed: reads for each write
     #[arg(long, default_value_t = 1.0)]
     rw_ratio: f64,
+    /// watch and kubernetes: watchers [default: 100; watch-latency: 1; watch-many: 10000; watch-replay, kubernetes: 10]
+    #[arg(long)]
+    watchers: Option<usize>,
+    /// watch and kubernetes: streams that the watchers share [default: one each; watch-many: 10]
+    #[arg(long)]
+    streams: Option<usize>,
+    /// watch, lease-expiry: puts or grants a second; 0 sends the next when the last is answered [default: 500;
+    /// watch-latency, lease-expiry: 100]
+    #[arg(long)]
+    put_rate: Option<f64>,
+    /// lease: seconds that a lease lives [default: 60; lease-expiry: 2]
+    #[arg(long)]
+    ttl: Option<i64>,
 }
 
 /// What comes of it.
@@ -192,6 +205,16 @@ impl Arguments {
         };
         let access = Access::new(server.endpoints.iter().map(options).collect());
         let consistency = if shape.serializable { Consistency::Serializable } else { shape.consistency };
+        let is = |one| workload == one;
+        let default_watchers = match workload {
+            Workload::WatchLatency => 1,
+            Workload::WatchMany => 10_000,
+            Workload::WatchReplay | Workload::Kubernetes => 10,
+            _ => 100,
+        };
+        let watchers = shape.watchers.unwrap_or(default_watchers);
+        let default_streams = if is(Workload::WatchMany) { 10 } else { watchers.max(1) };
+        let is_slow = is(Workload::WatchLatency) || is(Workload::LeaseExpiry);
         let settings = Settings {
             workload,
             endpoints: server.endpoints,
@@ -203,9 +226,9 @@ impl Arguments {
             total: load.total,
             warmup_seconds: load.warmup.as_secs_f64(),
             key_size: keys.key_size,
-            val_size: keys.val_size,
+            val_size: keys.val_size.unwrap_or(if is(Workload::Kubernetes) { 1536 } else { 256 }),
             key_space_size: keys.key_space_size,
-            total_keys: keys.total_keys,
+            total_keys: keys.total_keys.unwrap_or(if is(Workload::Kubernetes) { 10_000 } else { 100_000 }),
             sequential_keys: keys.sequential_keys,
             prefix: keys.prefix,
             consistency,
@@ -213,6 +236,10 @@ impl Arguments {
             limit: shape.limit,
             txn_ops: shape.txn_ops,
             rw_ratio: shape.rw_ratio,
+            watchers,
+            streams: shape.streams.unwrap_or(default_streams),
+            put_rate: shape.put_rate.unwrap_or(if is_slow { 100.0 } else { 500.0 }),
+            ttl: shape.ttl.unwrap_or(if is(Workload::LeaseExpiry) { 2 } else { 60 }),
             seed: load.seed,
             check: !result.no_check,
             keep: keys.keep,

@@ -28,7 +28,7 @@ pub async fn save(
     let mut version = String::new();
     while let Some(message) = stream.message().await? {
         part.write(&message.blob)?;
-        progress(part.bytes, part.bytes + message.remaining_bytes);
+        progress(part.checksum.bytes, part.checksum.bytes + message.remaining_bytes);
         version = message.version;
     }
     part.finish()?;
@@ -40,10 +40,50 @@ struct Part {
     file: File,
     part: PathBuf,
     path: PathBuf,
+    checksum: Checksum,
+}
+
+/// A snapshot as it comes: the checksum of what is there so far, and the one that the snapshot ends with.
+#[derive(Default)]
+pub struct Checksum {
     bytes: u64,
     hash: Sha256,
     /// The last bytes, which may be the checksum.
     tail: Vec<u8>,
+}
+
+impl Checksum {
+    /// Takes the next part.
+    pub fn take(&mut self, blob: &[u8]) {
+        self.bytes += blob.len() as u64;
+        // Of a long part, only the end can be the checksum.
+        let (body, end) = blob.split_at(blob.len().saturating_sub(CHECKSUM_BYTES));
+        if end.len() == CHECKSUM_BYTES {
+            self.hash.update(&self.tail);
+            self.hash.update(body);
+            self.tail.clear();
+        }
+        self.tail.extend_from_slice(end);
+        let before = self.tail.len().saturating_sub(CHECKSUM_BYTES);
+        self.hash.update(&self.tail[..before]);
+        self.tail.drain(..before);
+    }
+
+    /// Bytes so far.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Whether it is complete and sound.
+    pub fn verify(&self) -> Result<(), Error> {
+        if self.bytes % 512 != CHECKSUM_BYTES as u64 {
+            return Err(Error::Answer(format!("sha256 checksum not found [bytes: {}]", self.bytes)));
+        }
+        if self.hash.clone().finalize()[..] != self.tail {
+            return Err(Error::Answer("the snapshot does not match its checksum".into()));
+        }
+        Ok(())
+    }
 }
 
 impl Part {
@@ -53,27 +93,17 @@ impl Part {
         let part = PathBuf::from(part);
         let opened = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&part);
         let file = opened.map_err(|e| Error::File(format!("{}: {e}", part.display())))?;
-        let (path, hash) = (path.to_owned(), Sha256::new());
-        Ok(Part { file, part, path, bytes: 0, hash, tail: Vec::new() })
+        Ok(Part { file, part, path: path.to_owned(), checksum: Checksum::default() })
     }
 
     fn write(&mut self, blob: &[u8]) -> Result<(), Error> {
         self.file.write_all(blob).map_err(|e| self.failed(&e))?;
-        self.bytes += blob.len() as u64;
-        self.tail.extend_from_slice(blob);
-        let before = self.tail.len().saturating_sub(CHECKSUM_BYTES);
-        self.hash.update(&self.tail[..before]);
-        self.tail.drain(..before);
+        self.checksum.take(blob);
         Ok(())
     }
 
     fn finish(self) -> Result<(), Error> {
-        if self.bytes % 512 != CHECKSUM_BYTES as u64 {
-            return Err(Error::Answer(format!("sha256 checksum not found [bytes: {}]", self.bytes)));
-        }
-        if self.hash.clone().finalize()[..] != self.tail {
-            return Err(Error::Answer("the snapshot does not match its checksum".into()));
-        }
+        self.checksum.verify()?;
         let finish = || -> io::Result<()> {
             self.file.sync_all()?;
             fs::rename(&self.part, &self.path)?;
@@ -92,5 +122,28 @@ impl Drop for Part {
     fn drop(&mut self) {
         // After the rename there is none, and before it the error is on its way to the user.
         let _ = fs::remove_file(&self.part);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// However a snapshot is cut, its checksum is found; and a changed byte is found, too.
+    #[test]
+    fn a_snapshot_is_sound_in_parts_of_any_size() {
+        let mut snapshot: Vec<u8> = (0..1024_u32).map(|n| (n * 7 % 251) as u8).collect();
+        snapshot.extend_from_slice(&Sha256::digest(&snapshot));
+        let is_sound = |bytes: &[u8], size: usize| {
+            let mut checksum = Checksum::default();
+            bytes.chunks(size).for_each(|part| checksum.take(part));
+            checksum.verify().is_ok()
+        };
+        for size in [1, 5, 31, 32, 33, 100, 1024, 1025, 4096] {
+            assert!(is_sound(&snapshot, size), "{size}");
+            assert!(!is_sound(&snapshot[..1024], size), "{size}");
+        }
+        snapshot[3] ^= 1;
+        assert!(!is_sound(&snapshot, 100));
     }
 }

@@ -4,8 +4,9 @@ use crate::bench::keys::{Dice, Keys, scattered};
 use crate::bench::load::Op;
 use crate::bench::settings::Consistency;
 use crate::bench::tally::{Failure, Ledger};
+use crate::bench::wire;
 use crate::bench::worker::Worker;
-use crate::client::Link;
+use crate::client::{Link, raw};
 use crate::pb::etcdserverpb as pb;
 use pb::kv_client::KvClient;
 use pb::{request_op, response_op};
@@ -23,7 +24,7 @@ pub fn kv(worker: &Worker, n: usize) -> KvClient<Link> {
 }
 
 /// Which keys a writer takes.
-struct Choice {
+pub struct Choice {
     dice: Dice,
     keys: u64,
     sequence: Option<Arc<AtomicU64>>,
@@ -31,9 +32,13 @@ struct Choice {
 
 impl Choice {
     fn new(worker: &Worker, n: usize) -> Choice {
-        let settings = worker.settings();
-        let sequence = settings.sequential_keys.then(|| Arc::clone(&worker.common.sequence));
-        Choice { dice: worker.dice(n), keys: settings.key_space_size, sequence }
+        Choice::of(worker.settings().key_space_size, worker, n)
+    }
+
+    /// Of keys `0..keys`.
+    pub fn of(keys: u64, worker: &Worker, n: usize) -> Choice {
+        let sequence = worker.settings().sequential_keys.then(|| Arc::clone(&worker.common.sequence));
+        Choice { dice: worker.dice(n), keys, sequence }
     }
 
     /// The first of `count` numbers in a row.
@@ -45,10 +50,14 @@ impl Choice {
     }
 }
 
-/// A put with the microseconds since the origin of the run as stamp.
+/// The stamp of what was due then: microseconds since the origin of the run.
+pub fn time_stamp(origin: Instant, due: Instant) -> u64 {
+    u64::try_from(due.saturating_duration_since(origin).as_micros()).unwrap_or(u64::MAX)
+}
+
 fn put_request(keys: &Keys, number: u64, origin: Instant, due: Instant) -> pb::PutRequest {
-    let stamp = u64::try_from(due.saturating_duration_since(origin).as_micros()).unwrap_or(u64::MAX);
-    pb::PutRequest { key: keys.key(number), value: keys.value(stamp), ..Default::default() }
+    let value = keys.value(time_stamp(origin, due));
+    pb::PutRequest { key: keys.key(number), value, ..Default::default() }
 }
 
 /// Puts a key of the key space.
@@ -58,13 +67,19 @@ pub struct Put {
     choice: Choice,
     origin: Instant,
     ledger: Rc<Ledger>,
+    kind: Option<&'static str>,
 }
 
 impl Put {
     pub fn new(worker: &Worker, n: usize) -> Put {
+        Put::among(Choice::new(worker, n), None, worker, n)
+    }
+
+    /// Puts keys of this choice; such puts are of this kind.
+    pub fn among(choice: Choice, kind: Option<&'static str>, worker: &Worker, n: usize) -> Put {
         let (keys, origin, ledger) =
             (worker.common.keys.clone(), worker.common.origin, Rc::clone(&worker.ledger));
-        Put { kv: kv(worker, n), keys, choice: Choice::new(worker, n), origin, ledger }
+        Put { kv: kv(worker, n), keys, choice, origin, ledger, kind }
     }
 }
 
@@ -74,13 +89,13 @@ impl Op for Put {
         self.ledger.writes_sent(1);
         self.kv.put(request).await?;
         self.ledger.writes_acked(1);
-        Ok(None)
+        Ok(self.kind)
     }
 }
 
 /// Reads preloaded keys: one, or as many in a row as are wanted.
 pub struct Range {
-    kv: KvClient<Link>,
+    link: Link,
     keys: Keys,
     dice: Dice,
     is_serializable: bool,
@@ -94,7 +109,7 @@ impl Range {
     pub fn new(worker: &Worker, n: usize) -> Range {
         let settings = worker.settings();
         Range {
-            kv: kv(worker, n),
+            link: worker.link(n),
             keys: worker.common.keys.clone(),
             dice: worker.dice(n),
             is_serializable: settings.consistency == Consistency::Serializable,
@@ -111,24 +126,26 @@ impl Op for Range {
         let last = first + self.count - 1;
         let request = pb::RangeRequest {
             key: self.keys.key(first),
+            // The smallest key after the last one.
             range_end: if self.count == 1 { Vec::new() } else { [&self.keys.key(last)[..], &[0]].concat() },
             serializable: self.is_serializable,
             ..Default::default()
         };
-        let answer = self.kv.range(request).await?.into_inner();
-        let kvs = &answer.kvs;
+        let message = raw::range(self.link.clone(), request).await?;
+        let answer = wire::Range::read(&message)?;
         // The ends tell whether it is the right range; what lies between is counted.
-        let is = |kv: Option<&crate::pb::mvccpb::KeyValue>, n| {
-            kv.is_some_and(|kv| kv.key == self.keys.key(n) && self.keys.is_value(&kv.value, n))
+        let is = |pair: Option<wire::Pair>, n| {
+            pair.is_some_and(|pair| pair.key == self.keys.key(n) && self.keys.is_value(pair.value, n))
         };
-        if kvs.len() as u64 != self.count || answer.more || !is(kvs.first(), first) || !is(kvs.last(), last) {
-            let (got, wanted) = (kvs.len(), self.count);
+        let is_right = answer.pairs == self.count && !answer.more;
+        if !is_right || !is(answer.first, first) || !is(answer.last, last) {
+            let (got, wanted) = (answer.pairs, self.count);
             return Err(Failure::Wrong(format!(
                 "{got} keys, or other values, for {wanted} from number {first} on"
             )));
         }
         self.ledger.sum("keys", self.count);
-        self.ledger.sum("bytes", kvs.iter().map(|kv| kv.value.len() as u64).sum());
+        self.ledger.sum("bytes", message.len() as u64);
         Ok(None)
     }
 }
