@@ -39,41 +39,48 @@ pub const SCRAPE_P50: &str = "scrape p50 (ms)";
 pub const SCRAPE_MAX: &str = "scrape, slowest (ms)";
 pub const ERRORS: &str = "errors";
 
-/// Known figures in the order of the report, with their decimals.
-const KNOWN: &[(&str, usize)] = &[
-    (RATE, 0),
-    (OPS_PER_S, 0),
-    (P50, 0),
-    (P99, 0),
-    (P999, 0),
-    (SLOWEST, 0),
-    (CPU_PER_OP, 1),
-    (CPU_PER_EVENT, 2),
-    (CPU_PER_EVENT_RAW, 2),
-    (CPU_PER_PUT, 1),
-    (RESTART_TERM, 0),
-    (RESTART_KILL, 0),
-    (STOP, 0),
-    (UPKEEP_S, 2),
-    (LONGEST_PUT, 1),
-    (LONGEST_PUT_BEFORE, 1),
-    (WRITTEN_PER_OP, 0),
-    (ANON_MIB, 1),
-    (TOTAL_MIB, 1),
-    (RESTART_ANON_MIB, 1),
-    (DISK_MIB, 1),
-    (CLIENT_PER_OP, 1),
-    (SCRAPE_P50, 2),
-    (SCRAPE_MAX, 2),
-    (ERRORS, 0),
+/// Figures in the order of the report, with their decimals, and whether they belong to the summary; the others explain
+/// them. Names of the load tool's own have underscores.
+const KNOWN: &[(&str, usize, bool)] = &[
+    (RATE, 0, true),
+    (OPS_PER_S, 0, true),
+    (P50, 0, true),
+    (P99, 0, true),
+    (P999, 0, false),
+    (SLOWEST, 0, false),
+    ("bytes_per_s", 0, true),
+    (CPU_PER_OP, 1, true),
+    (CPU_PER_EVENT, 2, true),
+    (CPU_PER_EVENT_RAW, 2, false),
+    (CPU_PER_PUT, 1, false),
+    (RESTART_TERM, 0, true),
+    (RESTART_KILL, 0, true),
+    (STOP, 0, true),
+    (UPKEEP_S, 2, true),
+    (LONGEST_PUT, 1, true),
+    (LONGEST_PUT_BEFORE, 1, true),
+    (WRITTEN_PER_OP, 0, true),
+    (ANON_MIB, 1, true),
+    (TOTAL_MIB, 1, false),
+    (RESTART_ANON_MIB, 1, true),
+    (DISK_MIB, 1, true),
+    (CLIENT_PER_OP, 1, false),
+    (SCRAPE_P50, 2, true),
+    (SCRAPE_MAX, 2, true),
+    (ERRORS, 0, true),
 ];
 
 /// The known names, and then those of `runs` that are not known, in order.
 pub fn names<'a>(runs: impl Iterator<Item = &'a Figures>) -> Vec<String> {
-    let is_known = |name: &str| KNOWN.iter().any(|(known, _)| *known == name);
+    let is_known = |name: &str| KNOWN.iter().any(|known| known.0 == name);
     let foreign: std::collections::BTreeSet<&String> =
         runs.flat_map(BTreeMap::keys).filter(|name| !is_known(name)).collect();
-    KNOWN.iter().map(|(name, _)| (*name).to_owned()).chain(foreign.into_iter().cloned()).collect()
+    KNOWN.iter().map(|known| known.0.to_owned()).chain(foreign.into_iter().cloned()).collect()
+}
+
+/// Whether a figure belongs to the summary.
+pub fn is_main(name: &str) -> bool {
+    KNOWN.iter().any(|known| known.0 == name && known.2)
 }
 
 /// A figure over the rounds.
@@ -96,7 +103,7 @@ impl Spread {
 
     /// Median, with the extremes in brackets.
     pub fn cell(&self, figure: &str) -> String {
-        let known = KNOWN.iter().find(|(name, _)| *name == figure).map(|(_, decimals)| *decimals);
+        let known = KNOWN.iter().find(|known| known.0 == figure).map(|known| known.1);
         let decimals = known.unwrap_or(if self.max < 100.0 { 2 } else { 0 });
         let Spread { median, min, max, .. } = self;
         if self.rounds == 1 {

@@ -126,20 +126,22 @@ impl Bench<'_> {
     }
 
     /// First the puts with nobody watching, then with the watchers. Delivery costs what the second spends beyond the
-    /// first in the same time.
+    /// share of its puts in the first.
     fn fanout(&self, cluster: &Cluster, words: &str, puts: u32, timing: &str) -> Result<Found> {
         let alone = format!("put --clients=16 --conns=8 --rate={puts}");
         let alone = self.load(cluster, &[&alone, timing])?.finish()?;
         let outcome = self.load(cluster, &[words, &format!("--put-rate={puts}"), timing])?.finish()?;
         let mut figures = outcome.figures();
-        // Of one put here is the cost of all deliveries: the figures per event say it better.
-        let per_event = figures.remove(f::CPU_PER_OP);
-        let events = outcome.operations as f64; // an operation of a watch is an event that came
-        let idle_us = alone.server_cpu_us() / alone.seconds * outcome.seconds;
-        figures.insert(f::CPU_PER_EVENT.to_owned(), (outcome.server_cpu_us() - idle_us) / events);
-        figures.extend(per_event.map(|figure| (f::CPU_PER_EVENT_RAW.to_owned(), figure)));
-        let per_put = alone.figures().remove(f::CPU_PER_OP);
-        figures.extend(per_put.map(|figure| (f::CPU_PER_PUT.to_owned(), figure)));
+        // An operation is an event that came; the tool counts the puts as a kind of its own.
+        let events = outcome.operations as f64;
+        let puts =
+            outcome.figures.get("put_ops_per_s").copied().flatten().ok_or("no puts among the watch")?;
+        let per_put = alone.server_cpu_us() / alone.operations as f64;
+        let delivery = outcome.server_cpu_us() - puts * outcome.seconds * per_put;
+        let per_event = figures.remove(f::CPU_PER_OP).ok_or("no CPU time of the server")?;
+        figures.insert(f::CPU_PER_EVENT_RAW.to_owned(), per_event);
+        figures.insert(f::CPU_PER_EVENT.to_owned(), delivery / events);
+        figures.insert(f::CPU_PER_PUT.to_owned(), per_put);
         Ok((figures, outcome.histogram()))
     }
 

@@ -155,12 +155,12 @@ impl Options {
 
     /// Seconds of puts around a compaction or defragmentation, which must end within them.
     pub fn upkeep_seconds(&self) -> f64 {
-        self.upkeep_seconds.unwrap_or(if self.quick { 2.0 } else { 40.0 })
+        self.upkeep_seconds.unwrap_or(if self.quick { 3.0 } else { 40.0 })
     }
 
     /// Keys that point reads and random puts choose from, and keys of the large stores.
     pub fn keys(&self) -> (u64, u64) {
-        if self.quick { (10_000, 20_000) } else { (100_000, 1_000_000) }
+        if self.quick { (10_000, 10_000) } else { (100_000, 1_000_000) }
     }
 
     pub fn tool(&self) -> PathBuf {

@@ -17,10 +17,6 @@ use crate::page::{self, Table};
 use crate::scenario::{ALL, Bound, PAIRS, Scenario};
 use crate::server::Contestant;
 
-/// Figures that the summary leaves out: those that explain others.
-const DETAILS: [&str; 7] =
-    [f::P999, f::SLOWEST, f::CPU_PER_EVENT_RAW, f::CPU_PER_PUT, f::TOTAL_MIB, f::CLIENT_PER_OP, f::ERRORS];
-
 /// All that a benchmark has to say.
 #[derive(Serialize)]
 pub struct Report<'a> {
@@ -107,7 +103,7 @@ impl<'a> Report<'a> {
     /// A section of docs/benchmarks.md.
     pub fn summary(&self) -> String {
         let rows = self.rows();
-        let is_main = |row: &&Row| row.goal.is_none() && !DETAILS.contains(&row.figure.as_str());
+        let is_main = |row: &&Row| row.goal.is_none() && f::is_main(&row.figure);
         let main: Vec<&Row> = rows.iter().filter(is_main).collect();
         let tables = [self.goals(&rows), self.costs(&rows), self.table("Other figures", &main)];
         let tables: String = tables.iter().map(|table| format!("#{}", table.markdown())).collect();

@@ -18,8 +18,15 @@ const PATIENCE: Duration = Duration::from_secs(1800);
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
 const MIB: f64 = (1 << 20) as f64;
 /// Figures of the tool that are named otherwise here, or follow from others.
-const KNOWN_OTHERWISE: [&str; 6] =
-    ["ops_per_s", "client_cpu_us_per_op", "server_cpu_us_per_op", "written_bytes_per_op", "bytes", "keys"];
+const KNOWN_OTHERWISE: [&str; 7] = [
+    "ops_per_s",
+    "client_cpu_us_per_op",
+    "server_cpu_us_per_op",
+    "written_bytes_per_op",
+    "bytes",
+    "keys",
+    "events",
+];
 
 /// What the tool says. Parts that it leaves out are empty.
 #[derive(Debug, Default, Deserialize)]
