@@ -100,7 +100,7 @@ fuzz: ## fuzz one decoder: make fuzz TARGET=wal_record SECONDS=60 (targets: ls f
 bench: ## measure kvist beside etcd (get it with make tools); ARGS="--help" lists what can be chosen
 	$(CARGO) bench --bench end_to_end -- $(ARGS)
 
-# With the profile of the tests, so that nothing is built for it: the figures mean nothing.
+# With the profile of the tests, so that little is built for it: the figures mean nothing.
 bench-quick: ## show that the benchmark works, in a minute
 	$(CARGO) bench --profile dev --bench end_to_end -- --quick $(ARGS)
 

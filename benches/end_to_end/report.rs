@@ -106,7 +106,8 @@ impl<'a> Report<'a> {
         let is_main = |row: &&Row| row.goal.is_none() && f::is_main(&row.figure);
         let main: Vec<&Row> = rows.iter().filter(is_main).collect();
         let tables = [self.goals(&rows), self.costs(&rows), self.table("Other figures", &main)];
-        let tables: String = tables.iter().map(|table| format!("#{}", table.markdown())).collect();
+        let tables = tables.iter().filter(|table| !table.rows.is_empty());
+        let tables: String = tables.map(|table| format!("#{}", table.markdown())).collect();
         let date = self.begun.split('T').next().unwrap_or_default();
         format!("## {date}\n\n{}\n{tables}{}", list(&self.setting()), list(&self.problems()))
     }
@@ -263,6 +264,8 @@ impl<'a> Report<'a> {
 impl Bound {
     /// Whether a ratio, or the subject's own figure, reaches the goal.
     fn is_met(self, ratio: Option<f64>, own: Option<Spread>) -> Option<bool> {
+        // Small costs that are differences of large ones can come out below nothing: that is no success.
+        let ratio = ratio.filter(|ratio| *ratio > 0.0);
         Some(match self {
             Bound::RatioAtLeast(bound) => ratio? >= bound,
             Bound::RatioAtMost(bound) => ratio? <= bound,
