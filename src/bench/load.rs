@@ -15,6 +15,10 @@ const LAST_ANSWERS: Duration = Duration::from_secs(30);
 /// Pause of a closed-loop client after an error, so that a refusing server is not flooded.
 const AFTER_ERROR: Duration = Duration::from_millis(10);
 
+/// A request of the open loop that was due for less than this when the load ended is not counted as one that nobody could
+/// send: a free client may need so long to wake up.
+const TIME_TO_WAKE: Duration = Duration::from_millis(10);
+
 /// What a client does again and again.
 pub trait Op {
     /// Sends one request, whose time began at `due`, and looks at the answer. The kind is for workloads with several.
@@ -69,6 +73,7 @@ pub async fn run<O: Op + 'static>(
         () = over() => {}
     }
     if let (Some(arrivals), Some(until)) = (&arrivals, ledger.until()) {
+        let until = until.checked_sub(TIME_TO_WAKE).unwrap_or(until);
         arrivals.close(until).for_each(|due| ledger.unsent(due));
     }
     match tokio::time::timeout(LAST_ANSWERS, all(&mut tasks)).await {

@@ -123,6 +123,7 @@ pub fn figures(tally: &Tally, seconds: f64, client_cpu_us: f64, servers: &[Spent
         put(format!("{name}_per_s"), per_s(*sum));
     }
     for (kind, latency) in &tally.kinds {
+        put(format!("{kind}_ops"), latency.len() as f64);
         put(format!("{kind}_ops_per_s"), per_s(latency.len()));
         put(format!("{kind}_p50_us"), latency.value_at_quantile(0.5) as f64);
         put(format!("{kind}_p99_us"), latency.value_at_quantile(0.99) as f64);

@@ -37,13 +37,6 @@ pub enum Workload {
     Snapshot,
 }
 
-impl Workload {
-    /// Whether events are what is measured, and requests only cause them.
-    pub fn counts_events(self) -> bool {
-        matches!(self, Workload::Watch | Workload::WatchLatency | Workload::WatchMany | Workload::LeaseExpiry)
-    }
-}
-
 /// How a read may lag behind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, clap::ValueEnum)]
 pub enum Consistency {
@@ -154,6 +147,24 @@ impl Settings {
             | Workload::LeaseGrant
             | Workload::LeaseKeepalive
             | Workload::LeaseExpiry => 0,
+        }
+    }
+
+    /// Whether events are what is measured, and requests only cause them.
+    pub fn counts_events(&self) -> bool {
+        match self.workload {
+            Workload::Watch | Workload::WatchLatency | Workload::WatchMany => self.watchers > 0,
+            Workload::LeaseExpiry => true,
+            Workload::Put
+            | Workload::Range
+            | Workload::TxnPut
+            | Workload::TxnMixed
+            | Workload::Delete
+            | Workload::WatchReplay
+            | Workload::LeaseGrant
+            | Workload::LeaseKeepalive
+            | Workload::Kubernetes
+            | Workload::Snapshot => false,
         }
     }
 

@@ -102,7 +102,7 @@ async fn work(
     for n in 0..mine {
         links.push(common.access.connect(thread + n * settings.threads, &common.token).await?);
     }
-    let ledger = Rc::new(Ledger::new(settings.workload.counts_events(), Arc::clone(&common.shown)));
+    let ledger = Rc::new(Ledger::new(settings.counts_events(), Arc::clone(&common.shown)));
     let follower = tokio::task::spawn_local(follow(stage.clone(), Rc::clone(&ledger)));
     let worker = Worker { common, thread, links, ledger, stage, events: events.clone() };
     let result = workloads::run(&worker).await;

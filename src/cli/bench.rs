@@ -55,9 +55,9 @@ struct Server {
 #[derive(clap::Args)]
 #[command(next_help_heading = "Load")]
 struct Load {
-    /// Requests that may be outstanding
-    #[arg(long, default_value_t = 1)]
-    clients: usize,
+    /// Requests that may be outstanding [default: 1; with --put-rate: 16; with --rate: 1000]
+    #[arg(long)]
+    clients: Option<usize>,
     /// Connections that the clients share
     #[arg(long, default_value_t = 1)]
     conns: usize,
@@ -215,10 +215,21 @@ impl Arguments {
         let watchers = shape.watchers.unwrap_or(default_watchers);
         let default_streams = if is(Workload::WatchMany) { 10 } else { watchers.max(1) };
         let is_slow = is(Workload::WatchLatency) || is(Workload::LeaseExpiry);
+        let is_paced = matches!(
+            workload,
+            Workload::Watch | Workload::WatchLatency | Workload::WatchMany | Workload::LeaseExpiry
+        );
+        let default_clients = if is_paced {
+            16
+        } else if load.rate > 0.0 {
+            1000
+        } else {
+            1
+        };
         let settings = Settings {
             workload,
             endpoints: server.endpoints,
-            clients: load.clients,
+            clients: load.clients.unwrap_or(default_clients),
             conns: load.conns,
             threads: load.threads,
             rate: load.rate,

@@ -1,6 +1,7 @@
 //! The process seen from outside: flags, environment, exit codes, log lines, the data directory, signals.
 //! Cases that etcd shares are also run against it (`KVIST_TEST_SERVER=/path/to/etcd`), which checks the cases.
 
+mod bench;
 mod config;
 mod lifecycle;
 #[path = "../support/mod.rs"]
