@@ -137,7 +137,7 @@ impl Bench<'_> {
         let puts =
             outcome.figures.get("put_ops_per_s").copied().flatten().ok_or("no puts among the watch")?;
         let per_put = alone.server_cpu_us() / alone.operations as f64;
-        let delivery = outcome.server_cpu_us() - puts * outcome.seconds * per_put;
+        let delivery = outcome.server_cpu_us() - puts * per_put;
         let per_event = figures.remove(f::CPU_PER_OP).ok_or("no CPU time of the server")?;
         figures.insert(f::CPU_PER_EVENT_RAW.to_owned(), per_event);
         figures.insert(f::CPU_PER_EVENT.to_owned(), delivery / events);
