@@ -145,7 +145,8 @@ impl<'a> Report<'a> {
         }
         let ratio = |(kind, cell): (&&str, &Option<Spread>)| {
             let (this, reference) = (*cell).zip(of(REFERENCE).filter(|_| *kind != REFERENCE))?;
-            Some(this.median / reference.median).filter(|ratio| ratio.is_finite())
+            // Small costs that are differences of large ones can come out below nothing: then there is no ratio.
+            (this.median >= 0.0 && reference.median > 0.0).then(|| this.median / reference.median)
         };
         let ratios: Vec<Option<f64>> = self.kinds.iter().zip(&cells).map(ratio).collect();
         let subject = self.kinds.iter().position(|kind| *kind == SUBJECT);
@@ -264,8 +265,6 @@ impl<'a> Report<'a> {
 impl Bound {
     /// Whether a ratio, or the subject's own figure, reaches the goal.
     fn is_met(self, ratio: Option<f64>, own: Option<Spread>) -> Option<bool> {
-        // Small costs that are differences of large ones can come out below nothing: that is no success.
-        let ratio = ratio.filter(|ratio| *ratio > 0.0);
         Some(match self {
             Bound::RatioAtLeast(bound) => ratio? >= bound,
             Bound::RatioAtMost(bound) => ratio? <= bound,
