@@ -72,7 +72,7 @@ pub fn html(report: &Report) -> Result<String> {
     for scenario in ALL {
         let curves = curves(report, scenario.name)?;
         if !curves.is_empty() {
-            writeln!(page, "<figure>{}</figure>", plot::curves(&format!("{} (us)", scenario.name), &curves))?;
+            writeln!(page, "<figure>{}</figure>", plot::curves(scenario.name, &curves))?;
         }
     }
     page.extend(rest.iter().map(Table::html));

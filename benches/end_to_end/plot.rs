@@ -74,7 +74,7 @@ pub fn curves(title: &str, curves: &[Curve]) -> String {
     for power in from as i32..=to as i32 {
         let tick = 10_f64.powi(power);
         svg += &line((60.0, axis.at(tick)), (360.0, axis.at(tick)), "#8886", 1.0);
-        svg += &text(54.0, axis.at(tick) + 4.0, "end", &tick.to_string());
+        svg += &text(54.0, axis.at(tick) + 4.0, "end", &duration(tick));
     }
     for (nine, label) in NINES.iter().enumerate().take_while(|(nine, _)| *nine as f64 <= nines) {
         svg += &line((x(nine as f64), 40.0), (x(nine as f64), 220.0), "#8883", 1.0);
@@ -91,6 +91,15 @@ pub fn curves(title: &str, curves: &[Curve]) -> String {
         svg += &text(key + 20.0, 16.0, "start", curve.name);
     }
     svg + "</svg>\n"
+}
+
+/// Microseconds in the unit that suits them.
+fn duration(us: f64) -> String {
+    match us {
+        1e6.. => format!("{} s", us / 1e6),
+        1e3.. => format!("{} ms", us / 1e3),
+        _ => format!("{us} us"),
+    }
 }
 
 fn head(width: f64, height: f64) -> String {
