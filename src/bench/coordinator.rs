@@ -291,7 +291,7 @@ impl Crew {
                 self.acked += acked;
             }
             Some(Event::Done(tally)) => {
-                self.tally.add(tally?);
+                self.tally.add((*tally)?);
                 self.threads -= 1;
             }
             None => return Err(Error::Failed("a thread of the load tool ended".into())),

@@ -38,7 +38,7 @@ pub enum Event {
     /// It has nothing more to send; so many of its writes were acknowledged.
     Idle(u64),
     /// It has ended.
-    Done(Result<Tally, Error>),
+    Done(Box<Result<Tally, Error>>),
 }
 
 /// What all threads share.
@@ -87,7 +87,7 @@ pub fn run(common: Common, thread: usize, stage: watch::Receiver<Stage>, events:
         Err(error) => Err(Error::Failed(error.to_string())),
     };
     // When nobody listens any more, the run has failed elsewhere.
-    let _ = events.blocking_send(Event::Done(result));
+    let _ = events.blocking_send(Event::Done(Box::new(result)));
 }
 
 async fn work(
@@ -103,17 +103,20 @@ async fn work(
         links.push(common.access.connect(thread + n * settings.threads, &common.token).await?);
     }
     let ledger = Rc::new(Ledger::new(settings.counts_events(), Arc::clone(&common.shown)));
-    let follower = tokio::task::spawn_local(follow(stage.clone(), Rc::clone(&ledger)));
+    let is_counted = settings.total.is_some();
+    let follower = tokio::task::spawn_local(follow(stage.clone(), Rc::clone(&ledger), is_counted));
     let worker = Worker { common, thread, links, ledger, stage, events: events.clone() };
     let result = workloads::run(&worker).await;
     follower.abort();
     result.map(|()| worker.ledger.take())
 }
 
-/// Writes the window into the ledger, so that clients find it without asking another thread.
-async fn follow(mut stage: watch::Receiver<Stage>, ledger: Rc<Ledger>) {
+/// Writes the window into the ledger, so that clients find it without asking another thread. Where requests are counted,
+/// the window begins when the clients can know of it: what was due before took no ticket.
+async fn follow(mut stage: watch::Receiver<Stage>, ledger: Rc<Ledger>, is_counted: bool) {
     loop {
         match *stage.borrow_and_update() {
+            Stage::Measured(_) if is_counted => ledger.open(Instant::now()),
             Stage::Measured(since) => ledger.open(since),
             Stage::Over(until) => ledger.close(until),
             Stage::Prepare | Stage::Warmup | Stage::End => {}

@@ -34,7 +34,7 @@ enum Subcommand {
     /// Make a data directory of the one that a stopped etcd left
     Migrate(migrate::Arguments),
     /// Load a server, measure it, and check what it kept
-    Bench(bench::Arguments),
+    Bench(Box<bench::Arguments>),
 }
 
 /// Whether `word`, the first behind the program's name, hands the rest over to [`run`].
