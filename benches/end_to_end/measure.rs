@@ -17,8 +17,8 @@ const MIB: f64 = (1 << 20) as f64;
 /// Puts per second while a store is compacted or defragmented: far below what any server can take, so that only the
 /// upkeep can make one of them wait.
 const UPKEEP_PUTS: u32 = 2000;
-/// How long puts go on before the upkeep begins.
-const BEFORE_UPKEEP: Duration = Duration::from_millis(500);
+/// From the start of the load tool to the begin of the upkeep: enough for the puts to be under way.
+const BEFORE_UPKEEP: Duration = Duration::from_secs(1);
 /// Longest wait for a compaction or defragmentation.
 const UPKEEP_PATIENCE: Duration = Duration::from_secs(600);
 
@@ -167,7 +167,7 @@ impl Bench<'_> {
     fn upkeep(&self, cluster: &Cluster, words: &str, upkeep: Upkeep) -> Result<Found> {
         self.load(cluster, &[words, "--warmup=0s"])?.finish()?;
         let puts =
-            format!("put --clients=64 --conns=8 --key-space-size=1000 --rate={UPKEEP_PUTS} --no-check");
+            format!("put --clients=64 --conns=8 --key-space-size=1000 --rate={UPKEEP_PUTS} --prefix=upkeep/");
         let timing = format!("--duration={:.0}ms --warmup=0s", self.options.upkeep_seconds() * 1e3);
         let before = self.load(cluster, &[&puts, &timing])?.finish()?;
         let during = self.load(cluster, &[&puts, &timing])?;
