@@ -15,7 +15,7 @@ SECONDS ?= 60
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup setup-bench tools build test slow compat crash golden verify audit fix fuzz bench ci etcdctl
+.PHONY: help setup setup-bench tools build test slow compat crash golden verify audit fix fuzz bench bench-quick bench-record bench-parts ci etcdctl
 
 help:
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -90,11 +90,20 @@ fuzz: ## fuzz one decoder: make fuzz TARGET=wal_record SECONDS=60 (targets: ls f
 	  echo "fuzzing needs: rustup toolchain install nightly && cargo install --locked cargo-fuzz" >&2; exit 1; }
 	$(CARGO) +nightly fuzz run $(TARGET) -- -max_total_time=$(SECONDS)
 
-bench: ## measure: end to end (beside etcd when there is one), then the parts; ARGS go to the first
+bench: ## measure kvist beside etcd (get it with make tools); ARGS="--help" lists what can be chosen
 	$(CARGO) bench --bench end_to_end -- $(ARGS)
+
+# With the profile of the tests, so that little is built for it: the figures mean nothing.
+bench-quick: ## show that the benchmark works, in a minute
+	$(CARGO) bench --profile dev --bench end_to_end -- --quick $(ARGS)
+
+bench-record: ## copy the summary of the newest report into docs/benchmarks.md
+	$(CARGO) bench --bench end_to_end -- --record docs/benchmarks.md
+
+bench-parts: ## measure the parts: log, store, apply, watch hub
 	$(CARGO) bench $(addprefix --bench ,$(CRITERION))
 
-ci: setup tools verify test slow compat ## everything a change must pass, on a bare machine too
+ci: setup tools verify test bench-quick slow compat ## everything a change must pass, on a bare machine too
 
 etcdctl:
 	@test -n "$$KVIST_ETCDCTL" || command -v etcdctl >/dev/null || { \
