@@ -10,12 +10,13 @@ CRITERION := $(basename $(notdir $(wildcard benches/*.rs)))
 SATELLITES := tests/compat/clients/rust/Cargo.toml fuzz/Cargo.toml
 
 ROUNDS  ?= 500
+N       ?= 2000
 TARGET  ?= wal_record
 SECONDS ?= 60
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup setup-bench tools build test slow compat clients crash golden verify audit fix fuzz bench ci etcdctl
+.PHONY: help setup setup-bench tools build test slow compat diff clients crash golden verify audit fix fuzz bench ci etcdctl
 
 help:
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -53,6 +54,9 @@ test: etcdctl ## run every test that needs nothing but this package and etcdctl
 compat: etcdctl ## run only the black-box tests of the etcd API
 	$(CARGO) test --test compat
 
+diff: ## compare with a real etcd, by random requests: make diff N=2000, SEED=7, REPLAY=file.json
+	N=$(N) KVIST_SEED=$(or $(SEED),$(KVIST_SEED)) REPLAY=$(REPLAY) $(CARGO) test --test diff
+
 slow: etcdctl ## run the tests that take minutes and want the machine for themselves: etcdctl check perf
 	$(CARGO) test --test compat -- --ignored
 
@@ -67,14 +71,16 @@ clients: ## run client libraries against the server; skipped without protoc
 crash: ## kill the server under load and check what it kept: make crash ROUNDS=500
 	KVIST_CRASH_ROUNDS=$(ROUNDS) $(CARGO) test --test crash -- --nocapture
 
-golden: ## record the golden scripts again; read the difference before you commit it
+golden: ## record the golden files again (those of tests/diff from an etcd); read the difference before you commit it
 	UPDATE_GOLDENFILES=1 $(CARGO) test --lib script_test
-	@git --no-pager diff --stat -- src
+	UPDATE_GOLDENFILES=1 $(CARGO) test --test diff_golden
+	@git --no-pager diff --stat -- src tests/diff/golden
 
 verify: ## check formatting, lints, documentation, layering, licences; changes nothing
 	$(CARGO) fmt --check
 	@for package in $(SATELLITES); do (set -x; $(CARGO) fmt --check --manifest-path $$package) || exit; done
 	$(CARGO) clippy --locked --all-targets -- -D warnings
+	$(CARGO) clippy --locked --test diff -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps --lib
 	$(CARGO) check --locked --manifest-path fuzz/Cargo.toml --target-dir $(TARGET_DIR)
 	$(CARGO) test --locked --test tidy
@@ -101,7 +107,7 @@ bench: ## measure: end to end (beside etcd when there is one), then the parts; A
 	$(CARGO) bench --bench end_to_end -- $(ARGS)
 	$(CARGO) bench $(addprefix --bench ,$(CRITERION))
 
-ci: setup tools verify clients test slow ## everything a change must pass, on a bare machine too
+ci: setup tools verify clients test diff slow ## everything a change must pass, on a bare machine too
 
 etcdctl:
 	@test -n "$$KVIST_ETCDCTL" || command -v etcdctl >/dev/null || { \
