@@ -16,12 +16,12 @@ SECONDS ?= 60
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup setup-bench tools build test slow compat diff clients crash golden verify audit fix fuzz bench ci etcdctl
+.PHONY: help setup setup-bench tools build test slow compat diff crash golden verify audit fix fuzz bench ci etcdctl
 
 help:
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
 
-setup: ## install what the tests need and this machine lacks (etcdctl, protoc, rustfmt, clippy)
+setup: ## install what the tests need and this machine lacks (etcdctl, rustfmt, clippy)
 	@.ci/setup
 
 setup-bench: ## install etcd to compare with; Debian's package may start it on port 2379
@@ -51,22 +51,14 @@ build: ## build the server as it is shipped: target/release/kvist
 test: etcdctl ## run every test that needs nothing but this package and etcdctl
 	$(CARGO) test --no-fail-fast --lib --bins --tests
 
-compat: etcdctl ## run only the black-box tests of the etcd API
-	$(CARGO) test --test compat
+compat: build tools ## run real clients, in their own languages, against the release build: make compat ARGS="--only go,python"
+	$(CARGO) test --test matrix -- $(ARGS)
 
 diff: ## compare with a real etcd, by random requests: make diff N=2000, SEED=7, REPLAY=file.json
 	N=$(N) KVIST_SEED=$(or $(SEED),$(KVIST_SEED)) REPLAY=$(REPLAY) $(CARGO) test --test diff
 
 slow: etcdctl ## run the tests that take minutes and want the machine for themselves: etcdctl check perf
 	$(CARGO) test --test compat -- --ignored
-
-clients: ## run client libraries against the server; skipped without protoc
-	@if command -v protoc >/dev/null; then \
-	  set -x; $(CARGO) build && KVIST_TEST_SERVER=$(TARGET_DIR)/debug/kvist \
-	    $(CARGO) test --locked --manifest-path tests/compat/clients/rust/Cargo.toml; \
-	else \
-	  echo "SKIPPED clients: the crate etcd-client needs protoc to build; get it with: make setup"; \
-	fi
 
 crash: ## kill the server under load and check what it kept: make crash ROUNDS=500
 	KVIST_CRASH_ROUNDS=$(ROUNDS) $(CARGO) test --test crash -- --nocapture
@@ -80,6 +72,7 @@ verify: ## check formatting, lints, documentation, layering, licences; changes n
 	$(CARGO) fmt --check
 	@for package in $(SATELLITES); do (set -x; $(CARGO) fmt --check --manifest-path $$package) || exit; done
 	$(CARGO) clippy --locked --all-targets -- -D warnings
+	$(CARGO) clippy --locked --test matrix -- -D warnings
 	$(CARGO) clippy --locked --test diff -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps --lib
 	$(CARGO) check --locked --manifest-path fuzz/Cargo.toml --target-dir $(TARGET_DIR)
@@ -107,7 +100,7 @@ bench: ## measure: end to end (beside etcd when there is one), then the parts; A
 	$(CARGO) bench --bench end_to_end -- $(ARGS)
 	$(CARGO) bench $(addprefix --bench ,$(CRITERION))
 
-ci: setup tools verify clients test diff slow ## everything a change must pass, on a bare machine too
+ci: setup tools verify test diff slow compat ## everything a change must pass, on a bare machine too
 
 etcdctl:
 	@test -n "$$KVIST_ETCDCTL" || command -v etcdctl >/dev/null || { \
