@@ -15,7 +15,7 @@ use bytes::Bytes;
 use futures_util::Stream;
 use http::{Request, Response};
 use http_body::Body as HttpBody;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -104,8 +104,10 @@ struct WatchStream {
     is_drained: bool,
     hub_stream: Arc<HubStream>,
     watchers: HashMap<i64, Watcher>,
+    /// Watchers that a compaction ended. Their ids stay taken until the client cancels them, as in etcd.
+    compacted: HashSet<i64>,
     next_id: i64,
-    /// Parts of a response that was split, in reverse order, and refusals that no hub need know of.
+    /// Parts of a response that was split, in reverse order, and answers that no hub need know of.
     pending: Vec<Frame>,
     /// Whether a watcher ever asked for progress in quiet times.
     wants_progress: bool,
@@ -126,6 +128,7 @@ impl WatchStream {
             requests_ended: false,
             is_drained: false,
             watchers: HashMap::new(),
+            compacted: HashSet::new(),
             next_id: 0,
             pending: Vec::new(),
             wants_progress: false,
@@ -147,6 +150,9 @@ impl WatchStream {
                 // Unknown ids get no answer (W-8).
                 if let Some(watcher) = self.watchers.remove(&cancel.watch_id) {
                     self.etcd.engine.hub().cancel(watcher.key);
+                } else if self.compacted.remove(&cancel.watch_id) {
+                    let head = self.head(self.etcd.engine.revision());
+                    self.answer(WatchResponse { watch_id: cancel.watch_id, canceled: true, ..head });
                 }
             }
             Some(RequestUnion::ProgressRequest(_)) => {
@@ -171,7 +177,7 @@ impl WatchStream {
         }
         let id = match request.watch_id {
             0 => self.free_id(),
-            id if self.watchers.contains_key(&id) => {
+            id if self.is_taken(id) => {
                 return self.refuse("mvcc: duplicate watch ID provided on the WatchStream".into());
             }
             id => id,
@@ -206,8 +212,12 @@ impl WatchStream {
         }
     }
 
+    fn is_taken(&self, id: i64) -> bool {
+        self.watchers.contains_key(&id) || self.compacted.contains(&id)
+    }
+
     fn free_id(&mut self) -> i64 {
-        while self.watchers.contains_key(&self.next_id) {
+        while self.is_taken(self.next_id) {
             self.next_id += 1;
         }
         let id = self.next_id;
@@ -225,6 +235,11 @@ impl WatchStream {
             cancel_reason,
             ..self.head(revision)
         };
+        self.answer(head);
+    }
+
+    /// Sends an answer that the hub need not know of.
+    fn answer(&mut self, head: WatchResponse) {
         self.pending.insert(0, Frame::Parts(head, Bytes::new()));
     }
 
@@ -244,6 +259,7 @@ impl WatchStream {
             Delivery::Progress { id, revision } => WatchResponse { watch_id: id, ..self.head(revision) },
             Delivery::Compacted { id, compacted } => {
                 self.watchers.remove(&id);
+                self.compacted.insert(id);
                 WatchResponse { watch_id: id, canceled: true, compact_revision: compacted, ..self.head(0) }
             }
             Delivery::Events { id, matched } => return Ok(self.events(id, &matched)),
