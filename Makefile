@@ -10,17 +10,18 @@ CRITERION := $(basename $(notdir $(wildcard benches/*.rs)))
 SATELLITES := tests/compat/clients/rust/Cargo.toml fuzz/Cargo.toml
 
 ROUNDS  ?= 500
+N       ?= 2000
 TARGET  ?= wal_record
 SECONDS ?= 60
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup setup-bench tools build test slow compat clients crash golden verify audit fix fuzz bench ci etcdctl
+.PHONY: help setup setup-bench tools build test slow compat diff crash golden verify audit fix fuzz bench bench-quick bench-record bench-parts ci etcdctl
 
 help:
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
 
-setup: ## install what the tests need and this machine lacks (etcdctl, protoc, rustfmt, clippy)
+setup: ## install what the tests need and this machine lacks (etcdctl, rustfmt, clippy)
 	@.ci/setup
 
 setup-bench: ## install etcd to compare with; Debian's package may start it on port 2379
@@ -50,31 +51,29 @@ build: ## build the server as it is shipped: target/release/kvist
 test: etcdctl ## run every test that needs nothing but this package and etcdctl
 	$(CARGO) test --no-fail-fast --lib --bins --tests
 
-compat: etcdctl ## run only the black-box tests of the etcd API
-	$(CARGO) test --test compat
+compat: build tools ## run real clients, in their own languages, against the release build: make compat ARGS="--only go,python"
+	$(CARGO) test --test matrix -- $(ARGS)
+
+diff: ## compare with a real etcd, by random requests: make diff N=2000, SEED=7, REPLAY=file.json
+	N=$(N) KVIST_SEED=$(or $(SEED),$(KVIST_SEED)) REPLAY=$(REPLAY) $(CARGO) test --test diff
 
 slow: etcdctl ## run the tests that take minutes and want the machine for themselves: etcdctl check perf
 	$(CARGO) test --test compat -- --ignored
 
-clients: ## run client libraries against the server; skipped without protoc
-	@if command -v protoc >/dev/null; then \
-	  set -x; $(CARGO) build && KVIST_TEST_SERVER=$(TARGET_DIR)/debug/kvist \
-	    $(CARGO) test --locked --manifest-path tests/compat/clients/rust/Cargo.toml; \
-	else \
-	  echo "SKIPPED clients: the crate etcd-client needs protoc to build; get it with: make setup"; \
-	fi
-
 crash: ## kill the server under load and check what it kept: make crash ROUNDS=500
 	KVIST_CRASH_ROUNDS=$(ROUNDS) $(CARGO) test --test crash -- --nocapture
 
-golden: ## record the golden scripts again; read the difference before you commit it
+golden: ## record the golden files again (those of tests/diff from an etcd); read the difference before you commit it
 	UPDATE_GOLDENFILES=1 $(CARGO) test --lib script_test
-	@git --no-pager diff --stat -- src
+	UPDATE_GOLDENFILES=1 $(CARGO) test --test diff_golden
+	@git --no-pager diff --stat -- src tests/diff/golden
 
 verify: ## check formatting, lints, documentation, layering, licences; changes nothing
 	$(CARGO) fmt --check
 	@for package in $(SATELLITES); do (set -x; $(CARGO) fmt --check --manifest-path $$package) || exit; done
 	$(CARGO) clippy --locked --all-targets -- -D warnings
+	$(CARGO) clippy --locked --test matrix -- -D warnings
+	$(CARGO) clippy --locked --test diff -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps --lib
 	$(CARGO) check --locked --manifest-path fuzz/Cargo.toml --target-dir $(TARGET_DIR)
 	$(CARGO) test --locked --test tidy
@@ -97,11 +96,20 @@ fuzz: ## fuzz one decoder: make fuzz TARGET=wal_record SECONDS=60 (targets: ls f
 	  echo "fuzzing needs: rustup toolchain install nightly && cargo install --locked cargo-fuzz" >&2; exit 1; }
 	$(CARGO) +nightly fuzz run $(TARGET) -- -max_total_time=$(SECONDS)
 
-bench: ## measure: end to end (beside etcd when there is one), then the parts; ARGS go to the first
+bench: ## measure kvist beside etcd (get it with make tools); ARGS="--help" lists what can be chosen
 	$(CARGO) bench --bench end_to_end -- $(ARGS)
+
+# With the profile of the tests, so that little is built for it: the figures mean nothing.
+bench-quick: ## show that the benchmark works, in a minute
+	$(CARGO) bench --profile dev --bench end_to_end -- --quick $(ARGS)
+
+bench-record: ## copy the summary of the newest report into docs/benchmarks.md
+	$(CARGO) bench --bench end_to_end -- --record docs/benchmarks.md
+
+bench-parts: ## measure the parts: log, store, apply, watch hub
 	$(CARGO) bench $(addprefix --bench ,$(CRITERION))
 
-ci: setup tools verify clients test slow ## everything a change must pass, on a bare machine too
+ci: setup tools verify test diff bench-quick slow compat ## everything a change must pass, on a bare machine too
 
 etcdctl:
 	@test -n "$$KVIST_ETCDCTL" || command -v etcdctl >/dev/null || { \

@@ -29,11 +29,11 @@ struct Tally {
 
 async fn drain(hub: Hub, stream: Arc<Stream>, tally: Arc<Tally>) {
     loop {
-        let (delivery, has_room) = std::future::poll_fn(|context| stream.poll_next(context)).await;
-        if has_room {
+        let taken = std::future::poll_fn(|context| stream.poll_next(context)).await;
+        if taken.has_room_again {
             hub.has_room();
         }
-        if let Delivery::Events { matched, .. } = delivery {
+        if let Delivery::Events { matched, .. } = taken.delivery {
             let count = matched.events.len() as u64;
             let received = tally.received.fetch_add(count, Ordering::SeqCst) + count;
             if received >= tally.wanted.load(Ordering::SeqCst) {

@@ -1,25 +1,29 @@
-//! How clients reach a server: in the clear, over TLS, or as a user with a password. Both servers are set up alike, through
-//! etcd's flags and calls, so that the price of security can be compared. Used by `server` and `client`.
+//! How clients reach a cluster: in the clear, over TLS, or as a user with a password; and the few calls that the harness
+//! makes itself, around the load. All servers are set up alike, through etcd's flags and calls, so that the price of
+//! security can be compared. Each question opens a connection of its own. Used by `server` and `measure`.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use hyper_util::rt::TokioIo;
 use kvist::pb::authpb::{Permission, permission};
 use kvist::pb::etcdserverpb as pb;
 use pb::auth_client::AuthClient;
+use pb::kv_client::KvClient;
+use pb::maintenance_client::MaintenanceClient;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
-use tonic::metadata::AsciiMetadataValue;
-use tonic::service::Interceptor;
 use tonic::transport::{Channel, Endpoint, Uri};
 
 use crate::Result;
-use crate::client::{PREFIX, PREFIX_END};
 
+/// The user that loads are run as, where there are users, and its password.
+const USER: &str = "loader";
 const PASSWORD: &str = "twig";
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// What stands between a client and the keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,56 +32,125 @@ pub enum Security {
     Open,
     /// TLS; the server shows a certificate, clients have none.
     Tls,
-    /// Users with simple tokens: one token for the whole run, and a role for the keys of the workloads.
+    /// Users with simple tokens, and a role that may do everything with all keys.
     Users,
 }
 
-/// The way into one server. Cheap to clone.
-#[derive(Clone)]
+/// The way to one member.
 pub struct Access {
-    port: u16,
+    pub port: u16,
     tls: Option<TlsConnector>,
-    pub token: Token,
 }
 
 impl Access {
-    pub fn open(port: u16) -> Access {
-        Access { port, tls: None, token: Token(None) }
-    }
-
-    /// The way to a server with the certificate of `files`.
+    /// The way to the member at a port of loopback, with the certificate of `files` if it has one.
     ///
     /// # Errors
     /// None that we know of: the files are our own.
-    pub fn tls(port: u16, files: &Files) -> Result<Access> {
-        use rustls::pki_types::pem::PemObject;
-        let mut roots = rustls::RootCertStore::empty();
-        roots.add(rustls::pki_types::CertificateDer::from_pem_file(&files.ca)?)?;
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let mut config = rustls::ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()?
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        config.alpn_protocols = vec![b"h2".to_vec()];
-        Ok(Access { port, tls: Some(TlsConnector::from(Arc::new(config))), token: Token(None) })
+    pub fn new(port: u16, files: Option<&Files>) -> Result<Access> {
+        Ok(Access { port, tls: files.map(connector).transpose()? })
     }
 
-    pub fn port(&self) -> u16 {
-        self.port
-    }
-
-    /// Opens a connection.
+    /// Whether the member answers: its version, once it has also answered a linearizable read.
     ///
     /// # Errors
-    /// The server does not take it.
-    pub async fn connect(&self, endpoint: &Endpoint) -> Result<Channel> {
-        let Some(tls) = &self.tls else { return Ok(endpoint.connect().await?) };
-        let (tls, port) = (tls.clone(), self.port);
+    /// It does not, or not in time.
+    pub fn version(&self, patience: Duration) -> Result<String> {
+        // A plain connect first: cheap for us and for a server that is busy starting.
+        std::net::TcpStream::connect(("127.0.0.1", self.port))?;
+        self.ask(patience, async |channel| {
+            let mut maintenance = MaintenanceClient::new(channel.clone());
+            let version = maintenance.status(pb::StatusRequest::default()).await?.into_inner().version;
+            KvClient::new(channel)
+                .range(pb::RangeRequest { key: b"k".to_vec(), ..Default::default() })
+                .await?;
+            Ok(version)
+        })
+    }
+
+    /// Number of keys, and the revision.
+    ///
+    /// # Errors
+    /// As for [`Access::version`].
+    pub fn keys_and_revision(&self, patience: Duration) -> Result<(u64, i64)> {
+        self.ask(patience, async |channel| {
+            let (key, range_end) = (vec![0], vec![0]);
+            let request = pb::RangeRequest { key, range_end, count_only: true, ..Default::default() };
+            let answer = KvClient::new(channel).range(request).await?.into_inner();
+            let header = answer.header.ok_or("an answer without header")?;
+            Ok((answer.count.unsigned_abs(), header.revision))
+        })
+    }
+
+    /// Compacts up to the newest revision, and returns when what is superseded is gone from the disk.
+    ///
+    /// # Errors
+    /// As for [`Access::version`].
+    pub fn compact(&self, patience: Duration) -> Result<()> {
+        let (_, revision) = self.keys_and_revision(patience)?;
+        self.ask(patience, async |channel| {
+            let request = pb::CompactionRequest { revision, physical: true };
+            KvClient::new(channel).compact(request).await?;
+            Ok(())
+        })
+    }
+
+    /// # Errors
+    /// As for [`Access::version`].
+    pub fn defragment(&self, patience: Duration) -> Result<()> {
+        self.ask(patience, async |channel| {
+            MaintenanceClient::new(channel).defragment(pb::DefragmentRequest {}).await?;
+            Ok(())
+        })
+    }
+
+    /// Creates the superuser and a user who may use all keys, and turns users on.
+    ///
+    /// # Errors
+    /// The server refuses any of it.
+    pub fn turn_users_on(&self, patience: Duration) -> Result<()> {
+        self.ask(patience, async |channel| {
+            let mut auth = AuthClient::new(channel);
+            let perm = Permission {
+                perm_type: permission::Type::Readwrite.into(),
+                key: vec![0],
+                range_end: vec![0],
+            };
+            auth.role_add(pb::AuthRoleAddRequest { name: USER.into() }).await?;
+            auth.role_grant_permission(pb::AuthRoleGrantPermissionRequest {
+                name: USER.into(),
+                perm: Some(perm),
+            })
+            .await?;
+            for (user, role) in [("root", "root"), (USER, USER)] {
+                let (name, password) = (user.to_owned(), PASSWORD.to_owned());
+                auth.user_add(pb::AuthUserAddRequest { name, password, ..Default::default() }).await?;
+                let (user, role) = (user.to_owned(), role.to_owned());
+                auth.user_grant_role(pb::AuthUserGrantRoleRequest { user, role }).await?;
+            }
+            auth.auth_enable(pb::AuthEnableRequest {}).await?;
+            Ok(())
+        })
+    }
+
+    /// Opens a connection, asks, and closes it.
+    fn ask<T>(&self, patience: Duration, question: impl AsyncFnOnce(Channel) -> Result<T>) -> Result<T> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        runtime.block_on(async {
+            let asked = async { question(self.connect().await?).await };
+            tokio::time::timeout(patience, asked).await.map_err(|_| "no answer in time")?
+        })
+    }
+
+    async fn connect(&self) -> Result<Channel> {
+        let endpoint = Endpoint::from_shared(format!("http://127.0.0.1:{}", self.port))?;
+        let endpoint = endpoint.connect_timeout(CONNECT_TIMEOUT);
+        let Some(tls) = self.tls.clone() else { return Ok(endpoint.connect().await?) };
+        let port = self.port;
         let connector = tower::service_fn(move |_: Uri| {
             let tls = tls.clone();
             async move {
                 let stream = TcpStream::connect(("127.0.0.1", port)).await?;
-                stream.set_nodelay(true)?;
                 let name = ServerName::IpAddress(std::net::Ipv4Addr::LOCALHOST.into());
                 std::io::Result::Ok(TokioIo::new(tls.connect(name, stream).await?))
             }
@@ -86,20 +159,27 @@ impl Access {
     }
 }
 
-/// Puts a user's token on every call, if there is one.
-#[derive(Clone)]
-pub struct Token(Option<AsciiMetadataValue>);
-
-impl Interceptor for Token {
-    fn call(
-        &mut self,
-        mut request: tonic::Request<()>,
-    ) -> std::result::Result<tonic::Request<()>, tonic::Status> {
-        if let Some(token) = &self.0 {
-            request.metadata_mut().insert("token", token.clone());
-        }
-        Ok(request)
+/// The flags by which the load tool comes in as [`Access`] does.
+pub fn tool_flags(security: Security, files: Option<&Files>) -> Vec<String> {
+    let mut flags = Vec::new();
+    if security == Security::Users {
+        flags.push(format!("--user={USER}:{PASSWORD}"));
     }
+    flags.extend(files.map(|files| format!("--cacert={}", files.ca.display())));
+    flags
+}
+
+fn connector(files: &Files) -> Result<TlsConnector> {
+    use rustls::pki_types::pem::PemObject;
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(rustls::pki_types::CertificateDer::from_pem_file(&files.ca)?)?;
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let mut config = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    Ok(TlsConnector::from(Arc::new(config)))
 }
 
 /// A certificate of 127.0.0.1, its key and its CA, as files.
@@ -127,27 +207,4 @@ impl Files {
         std::fs::write(&files.ca, ca.pem())?;
         Ok(files)
     }
-}
-
-/// Creates the superuser and a user who may use the keys of the workloads, turns users on, and returns the user's token.
-///
-/// # Errors
-/// The server refuses any of it.
-pub async fn turn_users_on(channel: Channel) -> Result<Token> {
-    let mut auth = AuthClient::new(channel);
-    let (key, range_end) = (PREFIX.to_vec(), PREFIX_END.to_vec());
-    let perm = Permission { perm_type: permission::Type::Readwrite.into(), key, range_end };
-    auth.role_add(pb::AuthRoleAddRequest { name: "loader".into() }).await?;
-    let grant = pb::AuthRoleGrantPermissionRequest { name: "loader".into(), perm: Some(perm) };
-    auth.role_grant_permission(grant).await?;
-    for (user, role) in [("root", "root"), ("loader", "loader")] {
-        let add =
-            pb::AuthUserAddRequest { name: user.into(), password: PASSWORD.into(), ..Default::default() };
-        auth.user_add(add).await?;
-        auth.user_grant_role(pb::AuthUserGrantRoleRequest { user: user.into(), role: role.into() }).await?;
-    }
-    auth.auth_enable(pb::AuthEnableRequest {}).await?;
-    let login = pb::AuthenticateRequest { name: "loader".into(), password: PASSWORD.into() };
-    let token = auth.authenticate(login).await?.into_inner().token;
-    Ok(Token(Some(token.parse()?)))
 }

@@ -1,64 +1,73 @@
-//! What `/proc` tells about a process: time on the CPU, bytes written, anonymous memory. Linux only, like the rest of
-//! this benchmark. Read by `server` for the server and by `load` for the load tool itself.
+//! What `/proc` tells about a server's process: its memory, and the settings that decide how durable its writes are. Linux
+//! only, like the rest of this benchmark. Servers that differ in durability are not compared: see [`Durability`].
+//! Used by `server` and `main`.
 
+use std::collections::BTreeMap;
 use std::fs;
 
 use crate::Result;
 
-/// Microseconds of a clock tick in `/proc/PID/stat`. The kernel's interface counts in 1/100 s on every machine we run on.
-const TICK_US: u64 = 10_000;
+/// Settings that change what a server does before it acknowledges a write, or which disk that is done on. With a
+/// configuration file anything may be set.
+const SETTINGS: [&str; 5] =
+    ["unsafe-no-fsync", "backend-batch-interval", "backend-batch-limit", "wal-dir", "config-file"];
 
-/// Counters of a process since its start, and its memory now.
-#[derive(Clone, Copy, Debug)]
-pub struct Usage {
-    /// User and system time of all threads, ended ones included.
-    pub cpu_us: u64,
-    /// Bytes caused to be sent to the disk.
-    pub written_bytes: u64,
-    pub anon_bytes: u64,
-}
+/// The settings of durability that a process was given, by flag or by variable.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Durability(BTreeMap<String, String>);
 
-impl Usage {
-    /// Reads the counters of a process.
+impl Durability {
+    /// Reads them off a running process.
     ///
     /// # Errors
-    /// The process is gone, or a file is not of the known form.
-    pub fn of(pid: u32) -> Result<Usage> {
-        let read = |file: &str| {
-            fs::read_to_string(format!("/proc/{pid}/{file}"))
-                .map_err(|e| format!("process {pid}, {file}: {e}"))
-        };
-        let form = |file: &str| format!("/proc/{pid}/{file} has an unknown form");
-        Ok(Usage {
-            cpu_us: cpu_ticks(&read("stat")?).ok_or_else(|| form("stat"))? * TICK_US,
-            written_bytes: field(&read("io")?, "write_bytes:").ok_or_else(|| form("io"))?,
-            anon_bytes: field(&read("status")?, "RssAnon:").ok_or_else(|| form("status"))? * 1024,
-        })
+    /// It was told not to sync, in which case its figures would mean nothing; or it is gone.
+    pub fn of(pid: u32) -> Result<Durability> {
+        let read = |file| Result::Ok(fs::read_to_string(format!("/proc/{pid}/{file}"))?);
+        let mut found = BTreeMap::new();
+        for variable in read("environ")?.split('\0') {
+            let Some((name, value)) = variable.strip_prefix("ETCD_").and_then(|v| v.split_once('=')) else {
+                continue;
+            };
+            note(&mut found, &name.to_lowercase().replace('_', "-"), value);
+        }
+        let line = read("cmdline")?;
+        let words: Vec<&str> = line.split('\0').collect();
+        for (at, word) in words.iter().enumerate().filter(|(_, word)| word.starts_with('-')) {
+            // `--name=value`, or the value is the next word.
+            let next = words.get(at + 1).copied().unwrap_or_default();
+            let (name, value) = word.split_once('=').unwrap_or((word, next));
+            note(&mut found, name.trim_start_matches('-'), value);
+        }
+        if found.contains_key("unsafe-no-fsync") {
+            return Err("the server runs with unsafe-no-fsync; refused".into());
+        }
+        Ok(Durability(found))
     }
 }
 
-/// Fields 14 and 15 of `stat`, utime and stime. The second field, the name, may itself hold spaces and brackets.
-fn cpu_ticks(stat: &str) -> Option<u64> {
-    let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace().skip(11);
-    Some(fields.next()?.parse::<u64>().ok()? + fields.next()?.parse::<u64>().ok()?)
+impl std::fmt::Display for Durability {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if self.0.is_empty() {
+            return f.write_str("its defaults");
+        }
+        let settings: Vec<String> = self.0.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        f.write_str(&settings.join(" "))
+    }
 }
 
-fn field(text: &str, name: &str) -> Option<u64> {
-    let line = text.lines().find_map(|line| line.strip_prefix(name))?;
-    line.split_ascii_whitespace().next()?.parse().ok()
+fn note(found: &mut BTreeMap<String, String>, name: &str, value: &str) {
+    if SETTINGS.contains(&name) {
+        found.insert(name.to_owned(), value.to_owned());
+    }
 }
 
-/// Refuses a process that was told not to flush to disk: its figures would mean nothing.
+/// Anonymous memory of a process now, in bytes.
 ///
 /// # Errors
-/// The flag or the variable is present, or `/proc` cannot be read.
-pub fn refuse_without_fsync(pid: u32) -> Result<()> {
-    for file in ["cmdline", "environ"] {
-        let bytes = fs::read(format!("/proc/{pid}/{file}"))?;
-        let text = String::from_utf8_lossy(&bytes).to_lowercase().replace('_', "-");
-        if text.contains("unsafe-no-fsync") {
-            return Err(format!("the server runs with unsafe-no-fsync (see its {file}); refused").into());
-        }
-    }
-    Ok(())
+/// The process is gone.
+pub fn anon_bytes(pid: u32) -> Result<u64> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).ok_or("no RssAnon in status")?;
+    let kib: u64 = line.split_ascii_whitespace().next().ok_or("RssAnon is empty")?.parse()?;
+    Ok(kib * 1024)
 }

@@ -1,232 +1,296 @@
-//! Turns the runs into tables (Markdown) and records (JSON). A cell is the median of the rounds with the extremes in brackets;
-//! a ratio is the quotient of two medians. Marks say whether a goal is reached; nothing here fails. Called by `main`.
+//! Puts runs together: a cell is the median of the rounds with the extremes in brackets, a ratio the quotient of two medians.
+//! Marks say whether a goal is reached. A run with a problem is in no table; it is listed by itself. Written as
+//! Markdown, as a page with plots (`page`), as JSON, and as the summary that `record` copies. Called by `main`.
 
-use std::fmt::Write;
+use std::fs;
+use std::path::Path;
 
 use serde::Serialize;
 
 use crate::Result;
+use crate::figures::{self as f, Spread};
+use crate::kinds::{REFERENCE, SUBJECT};
 use crate::machine::Machine;
-use crate::options::{KEY_BYTES, Options, VALUE_BYTES};
-use crate::runs::Run;
-use crate::server::Side;
-use crate::workload::{self as w, Bound};
+use crate::measure::Run;
+use crate::options::Options;
+use crate::page::{self, Table};
+use crate::scenario::{ALL, Bound, PAIRS, Scenario};
+use crate::server::Contestant;
 
-/// All that a run of the benchmark has to say.
+/// All that a benchmark has to say.
 #[derive(Serialize)]
 pub struct Report<'a> {
-    pub machine: &'a Machine,
+    /// Date and time.
+    pub begun: String,
+    /// The words that it was started with.
+    pub command: String,
+    pub machine: Machine,
     pub options: &'a Options,
-    rows: Vec<Row>,
-    pub runs: &'a [Run],
+    /// The kinds of server, one for each column.
+    pub kinds: Vec<&'static str>,
+    pub runs: Vec<Run>,
+    /// Whether all rounds are done.
+    pub is_whole: bool,
 }
 
-/// One figure of one workload, both servers side by side.
+/// Everything, for programs.
 #[derive(Serialize)]
-struct Row {
-    workload: &'static str,
-    figure: &'static str,
-    #[serde(skip)]
-    decimals: usize,
-    kvist: Option<Spread>,
-    etcd: Option<Spread>,
-    /// kvist / etcd.
-    ratio: Option<f64>,
-    goal: Option<String>,
-    is_goal_met: Option<bool>,
+struct Record<'a> {
+    #[serde(flatten)]
+    report: &'a Report<'a>,
+    setting: Vec<String>,
+    rows: Vec<Row>,
 }
 
-/// A figure over the rounds.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-struct Spread {
-    median: f64,
-    min: f64,
-    max: f64,
-    rounds: usize,
-}
-
-impl Spread {
-    fn of(mut values: Vec<f64>) -> Option<Spread> {
-        values.sort_by(f64::total_cmp);
-        let (&min, &max) = (values.first()?, values.last()?);
-        let (low, high) = (values[(values.len() - 1) / 2], values[values.len() / 2]);
-        Some(Spread { median: f64::midpoint(low, high), min, max, rounds: values.len() })
-    }
+/// One figure of one scenario, all kinds side by side.
+#[derive(Serialize)]
+pub struct Row {
+    #[serde(serialize_with = "name")]
+    pub scenario: &'static Scenario,
+    pub figure: String,
+    pub cells: Vec<Option<Spread>>,
+    /// For each kind, divided by the reference.
+    pub ratios: Vec<Option<f64>>,
+    pub goal: Option<Bound>,
+    /// None if there is no goal, or nothing to compare with.
+    pub is_met: Option<bool>,
 }
 
 impl<'a> Report<'a> {
-    /// Works out the rows from all runs without problems.
-    pub fn new(machine: &'a Machine, options: &'a Options, runs: &'a [Run]) -> Report<'a> {
-        let mut rows = Vec::new();
-        for workload in w::ALL {
-            for &(figure, decimals) in w::FIGURES {
-                let of = |side| {
-                    let good = runs.iter().filter(|r| r.problems.is_empty());
-                    let these = good.filter(|r| r.workload == workload.name && r.side == side);
-                    Spread::of(these.filter_map(|r| r.figures.get(figure).copied()).collect())
-                };
-                rows.extend(row(workload.name, figure, decimals, of(Side::Kvist), of(Side::Etcd)));
-            }
-        }
-        Report { machine, options, rows, runs }
+    pub fn new(
+        begun: String,
+        command: String,
+        machine: Machine,
+        options: &'a Options,
+        contestants: &[Contestant],
+    ) -> Report<'a> {
+        let kinds = contestants.iter().map(|contestant| contestant.kind.name).collect();
+        Report { begun, command, machine, options, kinds, runs: Vec::new(), is_whole: false }
     }
 
-    /// The record of everything.
+    /// A name for the folder of this report, later ones behind earlier ones.
+    pub fn folder(&self) -> String {
+        self.begun.trim_end_matches('Z').replace(':', "-")
+    }
+
+    /// Writes all forms into a folder.
     ///
     /// # Errors
-    /// None that we know of.
-    pub fn json(&self) -> Result<String> {
-        Ok(serde_json::to_string_pretty(self)?)
+    /// It cannot be written.
+    pub fn write(&self, out: &Path) -> Result<()> {
+        let record = Record { report: self, setting: self.setting(), rows: self.rows() };
+        fs::write(out.join("report.json"), serde_json::to_string_pretty(&record)?)?;
+        fs::write(out.join("report.md"), self.markdown()?)?;
+        fs::write(out.join("report.html"), page::html(self)?)?;
+        fs::write(out.join("summary.md"), self.summary())?;
+        Ok(())
     }
 
     /// The tables.
     ///
     /// # Errors
-    /// None that we know of: writing into a string.
+    /// None that we know of.
     pub fn markdown(&self) -> Result<String> {
-        let mut out = String::from("# End to end, kvist beside etcd\n\n");
-        self.write_setting(&mut out)?;
-        let (goals, all): (Vec<&Row>, Vec<&Row>) =
-            (self.rows.iter().filter(|row| row.goal.is_some()).collect(), self.rows.iter().collect());
-        write_table(&mut out, "Goals", &goals)?;
-        self.write_costs(&mut out)?;
-        write_table(&mut out, "All figures", &all)?;
-        self.write_problems(&mut out)?;
-        Ok(out)
+        let tables: Vec<String> = self.tables().iter().map(Table::markdown).collect();
+        Ok(format!(
+            "# End to end\n\n{}\n{}{}",
+            list(&self.setting()),
+            tables.concat(),
+            list(&self.problems())
+        ))
     }
 
-    fn write_setting(&self, out: &mut String) -> Result<()> {
-        let (m, o) = (self.machine, self.options);
-        writeln!(
-            out,
-            "* Machine: {}, {} cores, {:.1} GiB, kernel {}",
-            m.cpu, m.cores, m.memory_gib, m.kernel
-        )?;
-        writeln!(out, "* Data on {}, fsync on; load average before: {}", m.file_system, m.load_before)?;
-        writeln!(out, "* Servers: {}; load tool at commit {}", m.servers.join(", "), m.commit)?;
-        writeln!(
-            out,
-            "* {} rounds of {} s after {} s of warm-up, alternating, each on a fresh server; load tool and server \
-             share the machine",
-            o.rounds, o.seconds, o.warmup_seconds
-        )?;
-        writeln!(
-            out,
-            "* {KEY_BYTES}-byte keys, {VALUE_BYTES}-byte values, {} random keys; watch: {} watchers, {} puts/s; \
-             restart: {} keys, one round",
-            o.keys,
-            w::WATCHERS,
-            o.watch_rate,
-            o.restart_keys
-        )?;
-        writeln!(
-            out,
-            "* Latencies are those of the requests; for watch from sending a put to getting its event, for restart of the \
-             filling puts. A cell is the median of the rounds (least-most)\n"
-        )?;
-        Ok(())
+    /// A section of docs/benchmarks.md.
+    pub fn summary(&self) -> String {
+        let rows = self.rows();
+        let is_main = |row: &&Row| row.goal.is_none() && f::is_main(&row.figure);
+        let main: Vec<&Row> = rows.iter().filter(is_main).collect();
+        let tables = [self.goals(&rows), self.costs(&rows), self.table("Other figures", &main)];
+        let tables = tables.iter().filter(|table| !table.rows.is_empty());
+        let tables: String = tables.map(|table| format!("#{}", table.markdown())).collect();
+        let date = self.begun.split('T').next().unwrap_or_default();
+        format!("## {date}\n\n{}\n{tables}{}", list(&self.setting()), list(&self.problems()))
     }
 
-    /// What TLS, users and monitoring cost each server, from the workloads with and without them.
-    fn write_costs(&self, out: &mut String) -> Result<()> {
-        let find = |workload, figure| self.rows.iter().find(|r| r.workload == workload && r.figure == figure);
-        let mut lines = String::new();
-        for (with, without) in w::PAIRS {
-            for figure in [w::OPS_PER_S, w::CPU_US_PER_OP, w::P99_US] {
+    /// Every table of the report.
+    pub fn tables(&self) -> Vec<Table> {
+        let rows = self.rows();
+        let all: Vec<&Row> = rows.iter().collect();
+        vec![self.goals(&rows), self.costs(&rows), self.table("All figures", &all)]
+    }
+
+    /// The rows of all scenarios that ran, from all runs without a problem.
+    pub fn rows(&self) -> Vec<Row> {
+        let names = f::names(self.runs.iter().map(|run| &run.figures));
+        let mut rows = Vec::new();
+        for scenario in ALL.iter().filter(|s| self.runs.iter().any(|run| run.scenario == s.name)) {
+            rows.extend(names.iter().filter_map(|figure| self.row(scenario, figure)));
+        }
+        rows
+    }
+
+    /// A row, if any kind has the figure, or if there is a goal for it.
+    fn row(&self, scenario: &'static Scenario, figure: &str) -> Option<Row> {
+        let cell = |kind: &&str| {
+            let good = self.runs.iter().filter(|run| run.problem.is_none());
+            let these = good.filter(|run| run.scenario == scenario.name && run.server == *kind);
+            Spread::of(these.filter_map(|run| run.figures.get(figure).copied()).collect())
+        };
+        let cells: Vec<Option<Spread>> = self.kinds.iter().map(cell).collect();
+        let of = |kind| self.kinds.iter().position(|name| *name == kind).and_then(|column| cells[column]);
+        let goal = scenario.goals.iter().find(|(of, _)| *of == figure).map(|(_, bound)| *bound);
+        let has_errors = cells.iter().flatten().any(|spread| spread.max > 0.0);
+        if (goal.is_none() && cells.iter().all(Option::is_none)) || (figure == f::ERRORS && !has_errors) {
+            return None;
+        }
+        let ratio = |(kind, cell): (&&str, &Option<Spread>)| {
+            let (this, reference) = (*cell).zip(of(REFERENCE).filter(|_| *kind != REFERENCE))?;
+            // Small costs that are differences of large ones can come out below nothing: then there is no ratio.
+            (this.median >= 0.0 && reference.median > 0.0).then(|| this.median / reference.median)
+        };
+        let ratios: Vec<Option<f64>> = self.kinds.iter().zip(&cells).map(ratio).collect();
+        let subject = self.kinds.iter().position(|kind| *kind == SUBJECT);
+        let is_met = goal.zip(subject).and_then(|(goal, column)| goal.is_met(ratios[column], cells[column]));
+        Some(Row { scenario, figure: figure.to_owned(), cells, ratios, goal, is_met })
+    }
+
+    fn goals(&self, rows: &[Row]) -> Table {
+        let rows: Vec<&Row> = rows.iter().filter(|row| row.goal.is_some()).collect();
+        let mut table = self.table("Goals", &rows);
+        table.head.extend(["goal".to_owned(), String::new()]);
+        for (cells, row) in table.rows.iter_mut().zip(rows) {
+            let mark = match row.is_met {
+                Some(true) => "reached",
+                Some(false) => "**missed**",
+                None => "not known",
+            };
+            cells.extend([row.goal.map(|goal| goal.to_string()).unwrap_or_default(), mark.to_owned()]);
+        }
+        table
+    }
+
+    fn table(&self, title: &str, rows: &[&Row]) -> Table {
+        let others = || self.kinds.iter().filter(|kind| **kind != REFERENCE);
+        let has_reference = self.kinds.contains(&REFERENCE);
+        let ratios = others().filter(|_| has_reference).map(|kind| format!("{kind} / {REFERENCE}"));
+        let head = ["scenario", "figure"].iter().chain(&self.kinds).map(|name| (*name).to_owned());
+        let line = |row: &&Row| {
+            let dash = || "-".to_owned();
+            let cells =
+                row.cells.iter().map(|cell| cell.map_or_else(dash, |spread| spread.cell(&row.figure)));
+            let ratios = self.kinds.iter().zip(&row.ratios).filter(|(kind, _)| **kind != REFERENCE);
+            let ratios = ratios.filter(|_| has_reference).map(|(_, ratio)| ratio.map_or_else(dash, two));
+            [row.scenario.name.to_owned(), row.figure.clone()]
+                .into_iter()
+                .chain(cells)
+                .chain(ratios)
+                .collect()
+        };
+        Table {
+            title: title.to_owned(),
+            head: head.chain(ratios).collect(),
+            rows: rows.iter().map(line).collect(),
+        }
+    }
+
+    /// What TLS, users and monitoring cost each server, from the scenarios with and without them.
+    fn costs(&self, rows: &[Row]) -> Table {
+        let find = |name, figure| rows.iter().find(|row| row.scenario.name == name && row.figure == figure);
+        let mut lines = Vec::new();
+        for (with, without) in PAIRS {
+            for figure in [f::OPS_PER_S, f::CPU_PER_OP, f::P99] {
                 let Some((with, without)) = find(*with, figure).zip(find(*without, figure)) else { continue };
-                let quotient = |of: fn(&Row) -> Option<Spread>| match of(with).zip(of(without)) {
-                    Some((with, without)) => format!("{:.2}", with.median / without.median),
-                    None => "-".to_owned(),
-                };
-                let (kvist, etcd) = (quotient(|row| row.kvist), quotient(|row| row.etcd));
-                writeln!(
-                    lines,
-                    "| {} / {} | {figure} | {kvist} | {etcd} |",
-                    with.workload, without.workload
-                )?;
+                let quotients = with.cells.iter().zip(&without.cells).map(|pair| match pair {
+                    (Some(with), Some(without)) => two(with.median / without.median),
+                    _ => "-".to_owned(),
+                });
+                let name = format!("{} / {}", with.scenario.name, without.scenario.name);
+                lines.push([name, figure.to_owned()].into_iter().chain(quotients).collect());
             }
         }
-        if !lines.is_empty() {
-            write!(
-                out,
-                "## What it costs\n\n| quotient | figure | kvist | etcd |\n|---|---|---|---|\n{lines}\n"
-            )?;
-        }
-        Ok(())
+        let head = ["quotient", "figure"].iter().chain(&self.kinds).map(|name| (*name).to_owned()).collect();
+        Table { title: "What it costs".to_owned(), head, rows: lines }
     }
 
-    fn write_problems(&self, out: &mut String) -> Result<()> {
-        const PROBLEMS_MAX: usize = 5;
-        let spoiled: Vec<&Run> = self.runs.iter().filter(|run| !run.problems.is_empty()).collect();
-        if spoiled.is_empty() {
-            writeln!(
-                out,
-                "All runs passed their checks: every acknowledged write present, every event once and in order."
-            )?;
-            return Ok(());
+    /// Sentences about where and how.
+    pub fn setting(&self) -> Vec<String> {
+        let (m, o) = (&self.machine, self.options);
+        let (keys, many) = o.keys();
+        let plural = |n: u64, word: &str| format!("{n} {word}{}", if n == 1 { "" } else { "s" });
+        let mut sentences = vec![
+            format!("Begun {}: `cargo bench --bench end_to_end -- {}`", self.begun, self.command),
+            format!("Machine: {}, {} cores, {:.1} GiB, kernel {}", m.cpu, m.cores, m.memory_gib, m.kernel),
+            format!("Data on {}, fsync on; load average before: {}", m.file_system, m.load_before),
+            format!(
+                "Servers: {}, {} each; this tree is at commit {}",
+                m.servers.join(", "),
+                plural(o.members as u64, "member"),
+                m.commit
+            ),
+            format!(
+                "{} of {} s after {} s of warm-up, alternating, each on fresh servers; load tool and servers share \
+                 the machine",
+                plural(o.rounds().into(), "round"),
+                o.seconds(),
+                o.warmup()
+            ),
+            format!("{keys} random keys, {many} keys in the large stores; a cell is the median (least-most)"),
+        ];
+        if o.quick {
+            sentences.push("Quick: this shows that the benchmark works; its figures mean nothing".to_owned());
         }
-        writeln!(out, "## Problems\n\nThese runs are not in the tables.\n")?;
-        for run in spoiled {
-            for problem in run.problems.iter().take(PROBLEMS_MAX) {
-                writeln!(out, "* {} on {}, round {}: {problem}", run.workload, run.side.name(), run.round)?;
-            }
-            if run.problems.len() > PROBLEMS_MAX {
-                writeln!(out, "* and {} more of this run", run.problems.len() - PROBLEMS_MAX)?;
-            }
+        sentences
+    }
+
+    /// Sentences about runs that are not in the tables.
+    pub fn problems(&self) -> Vec<String> {
+        let spoiled = |run: &Run| {
+            let problem = run.problem.as_ref()?;
+            Some(format!(
+                "Not in the tables: {} on {}, round {}: {problem}",
+                run.scenario, run.server, run.round
+            ))
+        };
+        let mut problems: Vec<String> = self.runs.iter().filter_map(spoiled).collect();
+        if problems.is_empty() {
+            problems.push("All runs passed their checks.".to_owned());
         }
-        Ok(())
+        if !self.is_whole {
+            problems.push("Not all rounds are done.".to_owned());
+        }
+        problems
     }
 }
 
-/// A row, if either server has the figure.
-fn row(
-    workload: &'static str,
-    figure: &'static str,
-    decimals: usize,
-    kvist: Option<Spread>,
-    etcd: Option<Spread>,
-) -> Option<Row> {
-    kvist.or(etcd)?;
-    let ratio = kvist.zip(etcd).map(|(k, e)| k.median / e.median).filter(|ratio| ratio.is_finite());
-    let bound = w::GOALS.iter().find(|(of, what, _)| (*of, *what) == (workload, figure)).map(|goal| goal.2);
-    Some(Row {
-        workload,
-        figure,
-        decimals,
-        kvist,
-        etcd,
-        ratio,
-        goal: bound.map(|bound| match bound {
-            Bound::AtLeast(bound) => format!(">= {bound}"),
-            Bound::AtMost(bound) => format!("<= {bound}"),
-        }),
-        is_goal_met: bound.zip(ratio).map(|(bound, ratio)| bound.is_met(ratio)),
-    })
+impl Bound {
+    /// Whether a ratio, or the subject's own figure, reaches the goal.
+    fn is_met(self, ratio: Option<f64>, own: Option<Spread>) -> Option<bool> {
+        Some(match self {
+            Bound::RatioAtLeast(bound) => ratio? >= bound,
+            Bound::RatioAtMost(bound) => ratio? <= bound,
+            Bound::WorstAtMost(bound) => own?.max <= bound,
+        })
+    }
 }
 
-fn write_table(out: &mut String, title: &str, rows: &[&Row]) -> Result<()> {
-    writeln!(out, "## {title}\n")?;
-    writeln!(out, "| workload | figure | kvist | etcd | kvist / etcd | goal | |")?;
-    writeln!(out, "|---|---|---|---|---|---|---|")?;
-    for row in rows {
-        let cell = |spread: Option<Spread>| spread.map_or_else(|| "-".to_owned(), |s| cell(s, row.decimals));
-        let ratio = row.ratio.map_or_else(|| "-".to_owned(), |ratio| format!("{ratio:.2}"));
-        let mark = row.is_goal_met.map_or("", |met| if met { "reached" } else { "**missed**" });
-        let goal = row.goal.as_deref().unwrap_or_default();
-        let (kvist, etcd) = (cell(row.kvist), cell(row.etcd));
-        writeln!(
-            out,
-            "| {} | {} | {kvist} | {etcd} | {ratio} | {goal} | {mark} |",
-            row.workload, row.figure
-        )?;
+impl std::fmt::Display for Bound {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Bound::RatioAtLeast(bound) => write!(f, "ratio >= {bound}"),
+            Bound::RatioAtMost(bound) => write!(f, "ratio <= {bound}"),
+            Bound::WorstAtMost(bound) => write!(f, "{SUBJECT} always <= {bound}"),
+        }
     }
-    out.push('\n');
-    Ok(())
 }
 
-fn cell(s: Spread, decimals: usize) -> String {
-    if s.rounds == 1 {
-        return format!("{:.decimals$}", s.median);
-    }
-    format!("{:.decimals$} ({:.decimals$}-{:.decimals$})", s.median, s.min, s.max)
+fn name<S: serde::Serializer>(scenario: &Scenario, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+    serializer.serialize_str(scenario.name)
+}
+
+fn two(number: f64) -> String {
+    format!("{number:.2}")
+}
+
+fn list(sentences: &[String]) -> String {
+    sentences.iter().map(|sentence| format!("- {sentence}\n")).collect()
 }

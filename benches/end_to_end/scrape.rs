@@ -1,64 +1,62 @@
-//! A monitor that reads `/metrics` while a load runs, and how long that takes. Called by `runs`.
+//! A monitor that reads `/metrics` while a load runs, and how long that takes. It has a thread of its own. Called by
+//! `measure`.
 
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::sync::mpsc::{self, RecvTimeoutError, SyncSender};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
-use tokio::sync::oneshot;
-use tokio::task::JoinHandle;
+use crate::figures::{Figures, SCRAPE_MAX, SCRAPE_P50};
+use crate::{Failure, Result};
 
-use crate::Result;
-use crate::runs::Findings;
-use crate::workload::{self as w, SCRAPE_INTERVAL};
+/// Far more often than any monitor does, so that an effect would show.
+const INTERVAL: Duration = Duration::from_millis(100);
+/// Longest wait for a piece of an answer.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Scrapes that go on until [`Scrapes::finish`].
 pub struct Scrapes {
-    stop: oneshot::Sender<()>,
-    task: JoinHandle<Result<Vec<Duration>>>,
+    stop: SyncSender<()>,
+    thread: JoinHandle<std::result::Result<Vec<Duration>, Failure>>,
 }
 
 impl Scrapes {
     pub fn start(port: u16) -> Scrapes {
-        let (stop, stopped) = oneshot::channel();
-        Scrapes { stop, task: tokio::task::spawn_local(scrape_until(stopped, port)) }
+        let (stop, stopped) = mpsc::sync_channel(1);
+        let thread = std::thread::spawn(move || {
+            let mut times = Vec::new();
+            while stopped.recv_timeout(INTERVAL) == Err(RecvTimeoutError::Timeout) {
+                times.push(scrape(port)?);
+            }
+            Ok(times)
+        });
+        Scrapes { stop, thread }
     }
 
-    /// Adds the figures of the scrapes.
+    /// The figures of the scrapes.
     ///
     /// # Errors
     /// One of them failed.
-    pub async fn finish(self, findings: &mut Findings) -> Result<()> {
-        // An error means that the task has ended early, which its result tells.
-        let _ = self.stop.send(());
-        let mut times = self.task.await??;
+    pub fn finish(self) -> Result<Figures> {
+        drop(self.stop);
+        let mut times = self.thread.join().map_err(|_| "the thread of the scrapes panicked")??;
         times.sort();
-        let millis = |time: Option<&Duration>| time.map(|t| t.as_secs_f64() * 1e3);
-        let figures = [
-            (w::SCRAPE_P50_MS, millis(times.get(times.len() / 2))),
-            (w::SCRAPE_MAX_MS, millis(times.last())),
-        ];
-        findings.figures.extend(figures.into_iter().filter_map(|(name, figure)| Some((name, figure?))));
-        Ok(())
+        let named = [(SCRAPE_P50, times.get(times.len() / 2)), (SCRAPE_MAX, times.last())];
+        let figure = |(name, time): (&str, Option<&Duration>)| {
+            time.map(|time| (name.to_owned(), time.as_secs_f64() * 1e3))
+        };
+        Ok(named.into_iter().filter_map(figure).collect())
     }
 }
 
-async fn scrape_until(mut stopped: oneshot::Receiver<()>, port: u16) -> Result<Vec<Duration>> {
-    let mut times = Vec::new();
-    let mut interval = tokio::time::interval(SCRAPE_INTERVAL);
-    loop {
-        tokio::select! {
-            _ = &mut stopped => return Ok(times),
-            _ = interval.tick() => times.push(scrape(port).await?),
-        }
-    }
-}
-
-async fn scrape(port: u16) -> Result<Duration> {
+fn scrape(port: u16) -> std::result::Result<Duration, Failure> {
     let started = Instant::now();
-    let mut stream = TcpStream::connect(("127.0.0.1", port)).await?;
-    stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").await?;
+    let mut stream = TcpStream::connect(("127.0.0.1", port))?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
     let mut answer = Vec::new();
-    stream.read_to_end(&mut answer).await?;
+    stream.read_to_end(&mut answer)?;
     let is_whole = answer.starts_with(b"HTTP/1.1 200") && contains(&answer, b"etcd_server_has_leader 1");
     if is_whole { Ok(started.elapsed()) } else { Err("/metrics has no good answer".into()) }
 }

@@ -1,210 +1,228 @@
-//! A server process: started on loopback with a fresh data directory, asked until it answers, stopped or killed, removed
-//! with its data when dropped. Both servers get the same flags and default durability. Used by the workloads.
+//! A cluster of one or several members of one kind: started on loopback with fresh data directories, asked until every
+//! member answers, stopped or killed, removed with its data when dropped. Used by `main` and `measure`.
 
 use std::fs::File;
 use std::net::TcpListener;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use serde::Serialize;
 use tempfile::TempDir;
 
 use crate::Result;
 use crate::access::{self, Access, Files, Security};
-use crate::client::Client;
-use crate::process::{self, Usage};
+use crate::kinds::{Kind, Seat};
+use crate::process::{self, Durability};
 
-/// Longest wait for a start or a stop.
-const PATIENCE: Duration = Duration::from_secs(120);
+/// Longest wait for a start, a stop or an answer.
+pub const PATIENCE: Duration = Duration::from_secs(120);
 /// Time between two looks at a server that starts or stops; bounds the error of the restart figures.
 const LOOK_AGAIN: Duration = Duration::from_millis(1);
 
-/// The two contestants.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Side {
-    Kvist,
-    Etcd,
+/// A kind of server that takes part, and how.
+pub struct Contestant {
+    pub kind: &'static Kind,
+    pub binary: PathBuf,
+    /// Flags on top of those that all servers get.
+    pub extra: Vec<String>,
+    pub members: usize,
 }
 
-impl Side {
-    pub fn name(self) -> &'static str {
-        match self {
-            Side::Kvist => "kvist",
-            Side::Etcd => "etcd",
-        }
-    }
-}
-
-/// A running server.
-pub struct Server {
-    child: Child,
-    command: Command,
-    access: Access,
+/// A running cluster.
+pub struct Cluster {
+    members: Vec<Member>,
+    files: Option<Files>,
+    security: Security,
     dir: TempDir,
 }
 
-impl Server {
-    /// Starts `binary` with a fresh data directory below `dir` and waits until it answers.
+/// One process of a cluster.
+struct Member {
+    child: Child,
+    command: Command,
+    log: PathBuf,
+    access: Access,
+}
+
+impl Cluster {
+    /// Starts a contestant with fresh data directories below `dir` and waits until all members answer.
     ///
     /// # Errors
     /// It cannot be started, ends at once, does not answer in time, or runs without fsync.
-    pub async fn start(binary: &Path, dir: &Path, security: Security) -> Result<Server> {
+    pub fn start(contestant: &Contestant, dir: &Path, security: Security) -> Result<Cluster> {
         let dir = tempfile::Builder::new().prefix("end-to-end-").tempdir_in(dir)?;
-        let (client_port, peer_port) = free_ports()?;
         let files = if security == Security::Tls { Some(Files::create(dir.path())?) } else { None };
-        let mut command = command(binary, dir.path(), client_port, peer_port, files.as_ref())?;
-        let access = match &files {
-            Some(files) => Access::tls(client_port, files)?,
-            None => Access::open(client_port),
-        };
-        let child = command.spawn().map_err(|e| format!("cannot start {}: {e}", binary.display()))?;
-        let mut server = Server { child, command, access, dir };
-        server.wait_until_read().await?;
-        process::refuse_without_fsync(server.child.id())?;
-        if security == Security::Users {
-            let endpoint = format!("http://127.0.0.1:{client_port}").parse::<tonic::transport::Uri>()?;
-            let channel = server.access.connect(&endpoint.into()).await?;
-            server.access.token = access::turn_users_on(channel).await?;
+        let ports = free_ports(2 * contestant.members)?;
+        let (client_ports, peer_ports) = ports.split_at(contestant.members);
+        let scheme = if files.is_some() { "https" } else { "http" };
+        let seats: Vec<String> =
+            peer_ports.iter().enumerate().map(|(n, port)| format!("m{n}=http://127.0.0.1:{port}")).collect();
+        let mut cluster = Cluster { members: Vec::new(), files, security, dir };
+        for (n, (client, peer)) in client_ports.iter().zip(peer_ports).enumerate() {
+            let seat = Seat {
+                name: format!("m{n}"),
+                data: cluster.dir.path().join(format!("data-{n}")),
+                client_url: format!("{scheme}://127.0.0.1:{client}"),
+                peer_url: format!("http://127.0.0.1:{peer}"),
+                cluster: seats.join(","),
+                files: cluster.files.as_ref(),
+            };
+            let flags = [(contestant.kind.flags)(&seat), contestant.extra.clone()].concat();
+            let log = cluster.dir.path().join(format!("log-{n}"));
+            let access = Access::new(*client, cluster.files.as_ref())?;
+            cluster.members.push(Member::start(&contestant.binary, flags, log, access)?);
         }
-        Ok(server)
+        cluster.wait_until_read()?;
+        cluster.durability()?;
+        if security == Security::Users {
+            cluster.access().turn_users_on(PATIENCE)?;
+        }
+        Ok(cluster)
     }
 
+    /// The way to the first member.
     pub fn access(&self) -> &Access {
-        &self.access
+        &self.members[0].access
     }
 
-    /// Counters of the process.
+    /// The settings of durability of its members, which are all alike.
     ///
     /// # Errors
-    /// The process has ended.
-    pub fn usage(&self) -> Result<Usage> {
-        Usage::of(self.child.id())
+    /// A member runs without fsync, or is gone.
+    pub fn durability(&self) -> Result<Durability> {
+        let mut found = self.pids().map(Durability::of).collect::<Result<Vec<_>>>()?;
+        found.pop().ok_or_else(|| "a cluster without members".into())
     }
 
-    /// Bytes in the data directory, as allocated lengths of its files.
+    fn pids(&self) -> impl Iterator<Item = u32> {
+        self.members.iter().map(|member| member.child.id())
+    }
+
+    /// The flags that tell the load tool where to go, and whose CPU and memory to measure.
+    pub fn tool_flags(&self) -> Vec<String> {
+        let scheme = if self.files.is_some() { "https" } else { "http" };
+        let endpoints: Vec<String> =
+            self.members.iter().map(|m| format!("{scheme}://127.0.0.1:{}", m.access.port)).collect();
+        let pids: Vec<String> = self.pids().map(|pid| pid.to_string()).collect();
+        let mut flags = access::tool_flags(self.security, self.files.as_ref());
+        flags.push(format!("--endpoints={}", endpoints.join(",")));
+        flags.push(format!("--server-pid={}", pids.join(",")));
+        flags
+    }
+
+    /// Anonymous memory of all members, in bytes.
+    ///
+    /// # Errors
+    /// A member is gone.
+    pub fn anon_bytes(&self) -> Result<u64> {
+        self.pids().map(process::anon_bytes).sum()
+    }
+
+    /// Bytes in the data directories, as allocated lengths of their files.
+    ///
+    /// # Errors
+    /// They cannot be read.
     pub fn disk_bytes(&self) -> Result<u64> {
-        directory_bytes(&self.dir.path().join("data"))
+        directory_bytes(self.dir.path())
     }
 
-    /// Sends SIGTERM and returns the time until the process has ended.
+    /// Sends SIGTERM to all members and returns the time until they have ended.
     ///
     /// # Errors
-    /// It does not end in time.
-    pub async fn terminate(&mut self) -> Result<Duration> {
+    /// One does not end in time.
+    pub fn terminate(&mut self) -> Result<Duration> {
         let started = Instant::now();
-        let status = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status()?;
-        if !status.success() {
+        let pids: Vec<String> = self.pids().map(|pid| pid.to_string()).collect();
+        if !Command::new("kill").arg("-TERM").args(pids).status()?.success() {
             return Err("kill -TERM failed".into());
         }
-        while self.child.try_wait()?.is_none() {
-            if started.elapsed() > PATIENCE {
-                return Err("the server does not stop on SIGTERM".into());
+        for member in &mut self.members {
+            while member.child.try_wait()?.is_none() {
+                if started.elapsed() > PATIENCE {
+                    return Err("the server does not stop on SIGTERM".into());
+                }
+                std::thread::sleep(LOOK_AGAIN);
             }
-            tokio::time::sleep(LOOK_AGAIN).await;
         }
         Ok(started.elapsed())
     }
 
-    /// Ends the process at once, as a crash would.
+    /// Ends the processes at once, as a crash would.
     ///
     /// # Errors
-    /// The process cannot be waited for.
+    /// One cannot be waited for.
     pub fn kill(&mut self) -> Result<()> {
-        self.child.kill()?;
-        self.child.wait()?;
-        Ok(())
+        for member in &mut self.members {
+            // Ended already is as good.
+            let _ = member.child.kill();
+        }
+        self.members.iter_mut().try_for_each(|member| Ok(member.child.wait().map(drop)?))
     }
 
-    /// Starts the process again on the same data and returns the time until its first linearizable read.
+    /// Starts all members again on the same data and returns the time until each has answered a linearizable read.
     ///
     /// # Errors
-    /// As for [`Server::start`].
-    pub async fn restart(&mut self) -> Result<Duration> {
+    /// As for [`Cluster::start`].
+    pub fn restart(&mut self) -> Result<Duration> {
         let started = Instant::now();
-        self.child = self.command.spawn()?;
-        self.wait_until_read().await?;
+        for member in &mut self.members {
+            member.child = member.command.spawn()?;
+        }
+        self.wait_until_read()?;
         Ok(started.elapsed())
     }
 
-    /// Asks every millisecond until the server has answered a status and a linearizable read.
-    async fn wait_until_read(&mut self) -> Result<()> {
-        let started = Instant::now();
+    fn wait_until_read(&mut self) -> Result<()> {
+        let deadline = Instant::now() + PATIENCE;
+        self.members.iter_mut().try_for_each(|member| member.wait_until_read(deadline))
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        // An error means that they have ended already, which is what we want.
+        let _ = self.kill();
+    }
+}
+
+impl Member {
+    fn start(binary: &Path, flags: Vec<String>, log: PathBuf, access: Access) -> Result<Member> {
+        // Appended to, because the command is used again for a restart.
+        let file = File::options().create(true).append(true).open(&log)?;
+        let mut command = Command::new(binary);
+        command.args(flags).stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file);
+        let child = command.spawn().map_err(|e| format!("cannot start {}: {e}", binary.display()))?;
+        Ok(Member { child, command, log, access })
+    }
+
+    /// Asks every millisecond until the member has answered a status and a linearizable read.
+    fn wait_until_read(&mut self, deadline: Instant) -> Result<()> {
         loop {
             // A server may take the connection long before it answers, so a single question gets all the time.
-            let refused = match tokio::time::timeout(PATIENCE, answers(&self.access)).await {
-                Ok(Ok(())) => return Ok(()),
-                Ok(Err(error)) => error.to_string(),
-                Err(_) => "a question without answer".to_owned(),
-            };
+            let Err(refused) = self.access.version(PATIENCE) else { return Ok(()) };
             if let Some(status) = self.child.try_wait()? {
                 return Err(format!("the server ended ({status}):\n{}", self.log_tail()).into());
             }
-            if started.elapsed() > PATIENCE {
+            if Instant::now() > deadline {
                 return Err(format!("no answer in {PATIENCE:?} ({refused}):\n{}", self.log_tail()).into());
             }
-            tokio::time::sleep(LOOK_AGAIN).await;
+            std::thread::sleep(LOOK_AGAIN);
         }
     }
 
     /// The last lines that the server logged.
     fn log_tail(&self) -> String {
-        let log = std::fs::read_to_string(self.dir.path().join("log")).unwrap_or_default();
+        let log = std::fs::read_to_string(&self.log).unwrap_or_default();
         let lines: Vec<&str> = log.lines().collect();
         lines[lines.len().saturating_sub(10)..].join("\n")
     }
 }
 
-impl Drop for Server {
-    fn drop(&mut self) {
-        // An error means that it has ended already, which is what we want.
-        let _ = self.kill();
-    }
-}
-
-async fn answers(access: &Access) -> Result<()> {
-    // A plain connect first: cheap for us and for a server that is busy starting.
-    tokio::net::TcpStream::connect(("127.0.0.1", access.port())).await?;
-    let client = Client::connect(access, 1).await?;
-    client.status().await?;
-    client.revision().await?;
-    Ok(())
-}
-
-fn command(
-    binary: &Path,
-    dir: &Path,
-    client_port: u16,
-    peer_port: u16,
-    files: Option<&Files>,
-) -> Result<Command> {
-    let scheme = if files.is_some() { "https" } else { "http" };
-    let (client, peer) =
-        (format!("{scheme}://127.0.0.1:{client_port}"), format!("http://127.0.0.1:{peer_port}"));
-    // Appended to, because the command is used again for a restart.
-    let log = File::options().create(true).append(true).open(dir.join("log"))?;
-    let mut command = Command::new(binary);
-    command
-        .arg("--data-dir")
-        .arg(dir.join("data"))
-        .args(["--listen-client-urls", &client, "--advertise-client-urls", &client])
-        .args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer])
-        .args(["--initial-cluster", &format!("default={peer}")])
-        .args(["--quota-backend-bytes=8589934592", "--log-level=error"])
-        .stdin(Stdio::null())
-        .stdout(log.try_clone()?)
-        .stderr(log);
-    if let Some(files) = files {
-        command.arg("--cert-file").arg(&files.certificate).arg("--key-file").arg(&files.key);
-    }
-    Ok(command)
-}
-
-/// Two ports of the loopback interface that were free a moment ago.
-fn free_ports() -> Result<(u16, u16)> {
-    let (a, b) = (TcpListener::bind("127.0.0.1:0")?, TcpListener::bind("127.0.0.1:0")?);
-    Ok((a.local_addr()?.port(), b.local_addr()?.port()))
+/// Ports of the loopback interface that were free a moment ago, all different.
+fn free_ports(count: usize) -> Result<Vec<u16>> {
+    let listeners =
+        (0..count).map(|_| TcpListener::bind("127.0.0.1:0")).collect::<std::io::Result<Vec<_>>>()?;
+    listeners.iter().map(|listener| Ok(listener.local_addr()?.port())).collect()
 }
 
 fn directory_bytes(dir: &Path) -> Result<u64> {

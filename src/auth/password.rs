@@ -39,6 +39,11 @@ struct Known {
     until: HashMap<[u8; 32], Instant>,
 }
 
+/// Refuses what bcrypt cannot hash whole.
+pub fn check_length(password: &str) -> Result<(), Error> {
+    if password.len() > PASSWORD_BYTES_MAX { Err(Error::PasswordTooLong) } else { Ok(()) }
+}
+
 impl Passwords {
     /// New hashes will be made with 2 to the power of `cost` rounds.
     pub fn new(cost: u32) -> Passwords {
@@ -54,9 +59,7 @@ impl Passwords {
 
     /// The hash of a new password.
     pub async fn hash(&self, password: String) -> Result<Vec<u8>, Error> {
-        if password.len() > PASSWORD_BYTES_MAX {
-            return Err(Error::PasswordTooLong);
-        }
+        check_length(&password)?;
         let cost = self.cost;
         let hashed = self.run(move || bcrypt::hash_with_result(&password, cost)).await?;
         let parts = hashed.map_err(|_| Error::Overloaded)?; // only if the system has no randomness

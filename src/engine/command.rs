@@ -365,6 +365,9 @@ pub enum Refusal {
     /// The lease to grant exists.
     #[error("lease already exists")]
     LeaseExists,
+    /// The lease to grant would last too long.
+    #[error("too large lease TTL")]
+    LeaseTtlTooLarge,
     /// Below the last compaction.
     #[error("required revision has been compacted")]
     Compacted,

@@ -10,7 +10,7 @@ use crate::mvcc::{self, Store};
 use parking_lot::{Condvar, Mutex};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -58,8 +58,11 @@ struct Shared {
     options: Options,
     requests: Mutex<Requests>,
     requested: Condvar,
+    /// From the begin of a defragmentation to the next freeze.
     is_defragmenting: AtomicBool,
-    /// Signalled after each flush and each removal.
+    /// Bytes of the memtable that is being written to LMDB.
+    flushing_bytes: AtomicUsize,
+    /// Signalled after each freeze and at a stop: a new memtable has room.
     progress: Condvar,
     on_flushed: Box<dyn Fn(LogPosition) + Send + Sync>,
     on_fatal: Box<dyn Fn(&mvcc::Error) + Send + Sync>,
@@ -88,6 +91,7 @@ impl Flusher {
             requests: Mutex::default(),
             requested: Condvar::new(),
             is_defragmenting: AtomicBool::new(false),
+            flushing_bytes: AtomicUsize::new(0),
             progress: Condvar::new(),
             on_flushed: Box::new(on_flushed),
             on_fatal: Box::new(on_fatal),
@@ -187,9 +191,6 @@ impl Shared {
             self.flush()?;
         }
         self.store.remove_compacted(self.options.compaction_batch)?;
-        // Under the lock, so that nobody who checks and then waits misses it.
-        drop(self.requests.lock());
-        self.progress.notify_all();
         for reply in requests.syncs {
             answer(reply, Ok(()));
         }
@@ -201,7 +202,6 @@ impl Shared {
         METRICS.disk.defrag_inflight.set(1);
         let result = self.defragment(requests.defragments);
         METRICS.disk.defrag_inflight.set(0);
-        self.is_defragmenting.store(false, Ordering::Relaxed);
         metrics::observe_since(&METRICS.disk.defrag, begin);
         result
     }
@@ -226,16 +226,27 @@ impl Shared {
         Ok(())
     }
 
-    /// Bytes of the memtable at which the applier waits.
+    /// Bytes of the memtable at which the applier waits. While a larger one is being flushed (it grew during
+    /// a defragmentation), this one may become as large, which still gets smaller from flush to flush.
     fn memtable_bytes_bound(&self) -> usize {
-        let is_defragmenting = self.is_defragmenting.load(Ordering::Relaxed);
-        if is_defragmenting { DEFRAGMENT_BYTES_MAX } else { self.options.memtable_bytes_max * OVERRUN }
+        if self.is_defragmenting.load(Ordering::Relaxed) {
+            return DEFRAGMENT_BYTES_MAX;
+        }
+        let flushing = self.flushing_bytes.load(Ordering::Relaxed);
+        flushing.max(self.options.memtable_bytes_max * OVERRUN)
     }
 
     fn flush(&self) -> mvcc::Result<()> {
         let frozen = self.applier.lock().freeze();
+        self.flushing_bytes.store(frozen.as_ref().map_or(0, |(f, _)| f.bytes()), Ordering::Relaxed);
+        self.is_defragmenting.store(false, Ordering::Relaxed);
+        // Under the lock, so that nobody who checks and then waits misses it. Before the flush: whoever waits for room has
+        // it now, and need not wait until the old memtable is on disk.
+        drop(self.requests.lock());
+        self.progress.notify_all();
         let Some((frozen, applied)) = frozen else { return Ok(()) };
         self.store.flush(&frozen)?;
+        self.flushing_bytes.store(0, Ordering::Relaxed);
         if let Some(applied) = applied {
             (self.on_flushed)(applied);
         }
@@ -247,5 +258,52 @@ impl Shared {
 fn answer(reply: Reply, result: mvcc::Result<()>) {
     if reply.send(result).is_err() {
         tracing::debug!("nobody waits for the flush any more");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mvcc::defrag;
+    use crate::storage::Env;
+    use bytes::Bytes;
+    use std::sync::mpsc;
+
+    /// How long threads may take for what they need not wait for.
+    const PATIENCE: Duration = Duration::from_secs(20);
+
+    #[test]
+    fn who_waits_for_room_goes_on_while_the_old_memtable_is_written() {
+        let dir = tempfile::tempdir().unwrap();
+        let env = Env::open(&defrag::current_dir(dir.path()).unwrap(), 1 << 30).unwrap();
+        let store = Arc::new(Store::open(env.clone()).unwrap());
+        let applier = Arc::new(Mutex::new(Applier::load(Arc::clone(&store)).unwrap()));
+        let options = Options {
+            dir: dir.path().to_owned(),
+            quota: 1 << 30,
+            interval: Duration::from_secs(3600),
+            memtable_bytes_max: 1000,
+            compaction_batch: 1000,
+            compaction_pause: Duration::from_millis(10),
+        };
+        let fatal = |error: &mvcc::Error| panic!("{error}");
+        let flusher = Flusher::start(Arc::clone(&store), applier, options, |_| {}, fatal).unwrap();
+        let mut writer = store.write().unwrap();
+        writer.put(Bytes::from_static(b"k"), &[0; 4000], 0).unwrap();
+        writer.commit().unwrap();
+        // As long as this transaction is open, no flush gets on.
+        let blocking = env.write().unwrap();
+        let (sender, goes_on) = mpsc::channel();
+        let waiting = flusher.clone();
+        let waiter = std::thread::spawn(move || {
+            waiting.after_apply();
+            sender.send(()).unwrap();
+        });
+        goes_on.recv_timeout(PATIENCE).expect("a memtable without changes has room");
+        assert!(store.unflushed_bytes() > 4000, "the flush is not done");
+        drop(blocking);
+        waiter.join().unwrap();
+        flusher.stop();
+        assert_eq!(store.unflushed_bytes(), 0);
     }
 }

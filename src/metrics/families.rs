@@ -465,7 +465,7 @@ pub struct Watch {
     pub slow_watchers: IntGauge,
     /// Events that wait to be sent.
     pub pending_events: IntGauge,
-    /// Events sent.
+    /// Events handed to streams.
     pub events: IntCounter,
 }
 

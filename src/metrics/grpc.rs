@@ -234,6 +234,11 @@ impl Method {
         table.binary_search_by(|method| method.path.as_str().cmp(path)).ok().map(|at| &table[at])
     }
 
+    /// Whether there is a service of this name, such as `etcdserverpb.KV`.
+    pub fn is_service(name: &str) -> bool {
+        METHODS.iter().chain(LATE_METHODS).any(|(service, _)| *service == name)
+    }
+
     /// Its path, without the slash in front.
     pub fn name(&self) -> &str {
         &self.path[1..]

@@ -37,6 +37,13 @@ pub struct Frozen {
     rows: Vec<SideRow>,
 }
 
+impl Frozen {
+    /// Roughly the memory held.
+    pub fn bytes(&self) -> usize {
+        self.memtable.bytes()
+    }
+}
+
 impl Store {
     /// Whether a freeze would find any key changed.
     pub fn is_dirty(&self) -> bool {

@@ -5,13 +5,18 @@ use super::{Error, Result};
 use crate::metrics::METRICS;
 use heed::types::Bytes;
 use heed::{CommitOrAbort, CompactionOption, Database, EnvOpenOptions, PutFlags, RoTxn, RwTxn, WithoutTls};
+use std::fs::File;
+use std::io::{self, PipeReader, Read};
 use std::ops::Bound;
+use std::os::fd::OwnedFd;
 use std::path::Path;
 
 type Db = Database<'static, Bytes, Bytes>;
 
 /// Concurrent read transactions; a reader lasts milliseconds, so this is far above what can be in flight.
 const MAX_READERS: u32 = 4096;
+/// Bytes of a copy that are synced at once; what a disk writes in some ten milliseconds.
+const SYNCED_BYTES: u64 = 4 << 20;
 /// Address space reserved at least. It costs nothing until used and spares us from ever resizing the map.
 const MAP_SIZE_MIN: usize = 256 << 30;
 
@@ -96,11 +101,31 @@ impl Env {
         Ok(Sizes { file: self.env.real_disk_size()?, in_use })
     }
 
-    /// Writes a compacted copy of the last commit to the file `path` and syncs it.
+    /// Writes a compacted copy of the last commit to the new file `path` and syncs it. It passes through a pipe, so that
+    /// it can be synced piece by piece: gigabytes at once would hold up whoever else syncs, the raft log above all.
     pub fn copy_compacted(&self, path: &Path) -> Result<()> {
-        let file = self.env.copy_to_path(path, CompactionOption::Enabled)?;
-        file.sync_all()?;
-        Ok(())
+        let (pieces, pipe) = io::pipe()?;
+        let mut pipe = File::from(OwnedFd::from(pipe));
+        let written = std::thread::scope(|scope| {
+            let writer = scope.spawn(|| write_paced(pieces, path));
+            let copied = self.env.copy_to_file(&mut pipe, CompactionOption::Enabled);
+            drop(pipe); // the end of the file
+            let written = writer.join().unwrap_or_else(|_| Err(io::Error::other("the writer panicked")));
+            written.map(|()| copied)
+        });
+        Ok(written??) // if it could not be written, the copy failed for that reason
+    }
+}
+
+/// Writes everything that comes out of the pipe to a new file, synced all along.
+fn write_paced(mut pieces: PipeReader, path: &Path) -> io::Result<()> {
+    let mut file = File::create_new(path)?;
+    loop {
+        let copied = io::copy(&mut pieces.by_ref().take(SYNCED_BYTES), &mut file)?;
+        if copied == 0 {
+            return file.sync_all();
+        }
+        file.sync_data()?;
     }
 }
 
@@ -279,5 +304,25 @@ mod tests {
         txn.commit().unwrap();
         drop(env);
         assert!(matches!(Env::open(dir.path(), 1 << 20), Err(Error::Damaged(_))));
+    }
+
+    #[test]
+    fn a_copy_has_all_rows_and_one_that_cannot_be_written_fails() {
+        let dir = tempfile::tempdir().unwrap();
+        let env = Env::open(&dir.path().join("from"), 1 << 30).unwrap();
+        let mut txn = env.write().unwrap();
+        for n in 0..6000u32 {
+            txn.append(Table::Log, &n.to_be_bytes(), &[7; 1500]).unwrap(); // more than is synced at once
+        }
+        txn.commit().unwrap();
+        let to = dir.path().join("to");
+        std::fs::create_dir(&to).unwrap();
+        env.copy_compacted(&to.join("data.mdb")).unwrap();
+        let error = env.copy_compacted(&to.join("data.mdb")).err().expect("there is a file");
+        assert!(matches!(&error, Error::Io(e) if e.kind() == io::ErrorKind::AlreadyExists), "{error}");
+        let copy = Env::open(&to, 1 << 30).unwrap();
+        let read = copy.read().unwrap();
+        assert_eq!(read.len(Table::Log).unwrap(), 6000);
+        assert_eq!(read.get(Table::Log, &5999u32.to_be_bytes()).unwrap(), Some(&[7; 1500][..]));
     }
 }

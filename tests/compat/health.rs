@@ -95,6 +95,10 @@ async fn unknown_methods_are_unimplemented() {
         let request = tonic::Request::new(asking(""));
         let status = grpc.unary(request, PathAndQuery::from_static(path), codec).await.expect_err("unknown");
         assert_eq!(status.code(), Code::Unimplemented, "{path}: {status:?}");
+        let (service, method) = path[1..].rsplit_once('/').expect("a path of gRPC");
+        let is_there = ["etcdserverpb.KV", "etcdserverpb.Lease"].contains(&service);
+        let method = if is_there { format!("method {method} for ") } else { String::new() };
+        assert_eq!(status.message(), format!("unknown {method}service {service}"));
     }
     clients.put("a", "").await;
 }

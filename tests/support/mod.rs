@@ -121,6 +121,16 @@ impl Server {
         Server::launch(binary.to_owned(), data_dir, free_port(), free_port(), &[], None)
     }
 
+    /// Starts any server with a fresh data directory and further flags.
+    pub fn start_fresh(binary: &Path, args: &[String]) -> Server {
+        let temp = tempfile::tempdir().expect("temporary directory");
+        let args: Vec<&str> = args.iter().map(String::as_str).collect();
+        let data_dir = temp.path().join("data");
+        let mut server = Server::launch(binary.to_owned(), &data_dir, free_port(), free_port(), &args, None);
+        server._temp = Some(temp);
+        server
+    }
+
     fn launch(
         binary: PathBuf,
         data_dir: &Path,

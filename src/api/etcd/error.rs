@@ -185,6 +185,7 @@ pub fn status(error: engine::Error) -> Status {
             Refusal::KeyNotFound => Error::KeyNotFound,
             Refusal::LeaseNotFound => Error::LeaseNotFound,
             Refusal::LeaseExists => Error::LeaseExists,
+            Refusal::LeaseTtlTooLarge => Error::LeaseTtlTooLarge,
             Refusal::Compacted => Error::Compacted,
             Refusal::FutureRevision => Error::FutureRevision,
             Refusal::NoSpace => Error::NoSpace,
@@ -230,6 +231,7 @@ mod tests {
             (Refusal::KeyNotFound, Code::InvalidArgument, "etcdserver: key not found"),
             (Refusal::LeaseNotFound, Code::NotFound, "etcdserver: requested lease not found"),
             (Refusal::LeaseExists, Code::FailedPrecondition, "etcdserver: lease already exists"),
+            (Refusal::LeaseTtlTooLarge, Code::OutOfRange, "etcdserver: too large lease TTL"),
             (Refusal::Compacted, Code::OutOfRange, "etcdserver: mvcc: required revision has been compacted"),
             (
                 Refusal::FutureRevision,

@@ -3,8 +3,8 @@
 use super::caller::Credentials;
 use super::kv::unexpected;
 use super::{Etcd, error};
+use crate::engine::LEASE_COST;
 use crate::engine::command::{Command, Outcome};
-use crate::engine::{LEASE_COST, LEASE_TTL_MAX_SECS};
 use crate::pb::etcdserverpb::lease_server::Lease;
 use crate::pb::etcdserverpb::{
     LeaseGrantRequest, LeaseGrantResponse, LeaseKeepAliveRequest, LeaseKeepAliveResponse, LeaseLeasesRequest,
@@ -29,9 +29,6 @@ impl Lease for Etcd {
         self.require_user(&request)?;
         let origin = self.origin(&request)?;
         let LeaseGrantRequest { ttl, id } = request.into_inner();
-        if ttl > LEASE_TTL_MAX_SECS {
-            return Err(error::Error::LeaseTtlTooLarge.into());
-        }
         let (id, ttl, revision) = self.engine.lease_grant(origin, id, ttl).await.map_err(error::status)?;
         let header = Some(self.header(revision));
         Ok(Response::new(LeaseGrantResponse { header, id, ttl, error: String::new() }))

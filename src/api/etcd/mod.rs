@@ -13,10 +13,12 @@ mod lease;
 mod lock;
 mod maintenance;
 mod queue;
+mod quiet;
 pub mod range;
 mod range_stream;
 mod snapshot;
 pub mod watch;
+mod watch_frame;
 mod wire;
 
 use crate::engine::Engine;

@@ -148,11 +148,11 @@ impl Follower {
     /// stops.
     pub(super) async fn next(&mut self) -> Result<Option<Arc<Matched>>, Status> {
         loop {
-            let (delivery, has_room_again) = poll_fn(|context| self.stream.poll_next(context)).await;
-            if has_room_again {
+            let taken = poll_fn(|context| self.stream.poll_next(context)).await;
+            if taken.has_room_again {
                 self.etcd.engine.hub().has_room();
             }
-            match delivery {
+            match taken.delivery {
                 Delivery::Events { matched, .. } => return Ok(Some(matched)),
                 Delivery::Compacted { .. } => return Ok(None),
                 Delivery::Stopped => return Err(error::Error::Stopped.into()),

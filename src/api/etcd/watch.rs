@@ -1,6 +1,8 @@
 //! The Watch service: requests into the hub, deliveries out, events encoded once for all watchers of a group.
 
 use super::caller::Credentials;
+use super::quiet::Quiet;
+use super::watch_frame::{self, Frame, Gathered};
 use super::{Etcd, error};
 use crate::api::grpc::body;
 use crate::engine::watch::{Delivery, Matched, Spec, Stream as HubStream, WatcherKey};
@@ -13,8 +15,7 @@ use bytes::Bytes;
 use futures_util::Stream;
 use http::{Request, Response};
 use http_body::Body as HttpBody;
-use prost::Message;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -30,6 +31,8 @@ const FRAGMENT_OVERHEAD: usize = 512 << 10;
 
 /// Bytes of responses that one poll gathers into a frame.
 const GATHERED_BYTES: usize = 16 << 10;
+/// Events of up to so many bytes are kept as a whole message, too, for the streams that can share it.
+const SHARED_BYTES: usize = 64 << 10;
 
 /// Serves one call.
 pub fn serve<B>(etcd: Etcd, request: Request<B>) -> Response<Body>
@@ -43,24 +46,6 @@ where
     let decoder = ProstCodec::<WatchResponse, WatchRequest>::default().decoder();
     let requests = Streaming::new_request(decoder, request.into_body(), None, Some(usize::MAX));
     body::streamed(WatchBody { stream: WatchStream::new(etcd, credentials, requests), is_done: false })
-}
-
-/// A `WatchResponse` whose events are encoded already.
-struct Frame {
-    head: WatchResponse,
-    events: Bytes,
-}
-
-impl Frame {
-    /// Appends it as a gRPC message.
-    fn put(&self, out: &mut Vec<u8>) -> Result<(), Status> {
-        let len = self.head.encoded_len() + self.events.len();
-        out.reserve(body::PREFIX + len);
-        out.extend_from_slice(&body::prefix(len as u64)?);
-        self.head.encode(out).expect("a vector grows");
-        out.extend_from_slice(&self.events);
-        Ok(())
-    }
 }
 
 /// The response's body: messages as the hub delivers them, several to a frame when they are there.
@@ -81,10 +66,10 @@ impl HttpBody for WatchBody {
         if this.is_done {
             return Poll::Ready(None);
         }
-        let mut out = Vec::new();
-        while out.len() < GATHERED_BYTES {
+        let mut gathered = Gathered::default();
+        while gathered.len() < GATHERED_BYTES {
             let result = match this.stream.poll_frame(context) {
-                Poll::Ready(Ok(frame)) => frame.put(&mut out),
+                Poll::Ready(Ok(frame)) => gathered.add(frame),
                 Poll::Ready(Err(status)) => Err(status),
                 Poll::Pending => break,
             };
@@ -92,11 +77,14 @@ impl HttpBody for WatchBody {
                 this.is_done = true;
                 return Poll::Ready(Some(Ok(http_body::Frame::trailers(body::trailers(&status)))));
             }
+            if this.stream.is_drained {
+                break; // whoever got this asks again at once, and only then has to be woken
+            }
         }
-        if out.is_empty() {
+        if gathered.len() == 0 {
             return Poll::Pending;
         }
-        Poll::Ready(Some(Ok(http_body::Frame::data(out.into()))))
+        Poll::Ready(Some(Ok(http_body::Frame::data(gathered.into_bytes()))))
     }
 }
 
@@ -110,12 +98,16 @@ struct Watcher {
 struct WatchStream {
     etcd: Etcd,
     credentials: Credentials,
-    requests: Streaming<WatchRequest>,
+    requests: Quiet<Streaming<WatchRequest>>,
     requests_ended: bool,
+    /// Nothing was waiting behind the last response.
+    is_drained: bool,
     hub_stream: Arc<HubStream>,
     watchers: HashMap<i64, Watcher>,
+    /// Watchers that a compaction ended. Their ids stay taken until the client cancels them, as in etcd.
+    compacted: HashSet<i64>,
     next_id: i64,
-    /// Parts of a response that was split, in reverse order, and refusals that no hub need know of.
+    /// Parts of a response that was split, in reverse order, and answers that no hub need know of.
     pending: Vec<Frame>,
     /// Whether a watcher ever asked for progress in quiet times.
     wants_progress: bool,
@@ -132,9 +124,11 @@ impl WatchStream {
         let progress_interval = etcd.progress_interval.mul_f64(1.0 + jitter);
         WatchStream {
             hub_stream: etcd.engine.hub().stream(),
-            requests,
+            requests: Quiet::new(requests),
             requests_ended: false,
+            is_drained: false,
             watchers: HashMap::new(),
+            compacted: HashSet::new(),
             next_id: 0,
             pending: Vec::new(),
             wants_progress: false,
@@ -156,6 +150,9 @@ impl WatchStream {
                 // Unknown ids get no answer (W-8).
                 if let Some(watcher) = self.watchers.remove(&cancel.watch_id) {
                     self.etcd.engine.hub().cancel(watcher.key);
+                } else if self.compacted.remove(&cancel.watch_id) {
+                    let head = self.head(self.etcd.engine.revision());
+                    self.answer(WatchResponse { watch_id: cancel.watch_id, canceled: true, ..head });
                 }
             }
             Some(RequestUnion::ProgressRequest(_)) => {
@@ -180,7 +177,7 @@ impl WatchStream {
         }
         let id = match request.watch_id {
             0 => self.free_id(),
-            id if self.watchers.contains_key(&id) => {
+            id if self.is_taken(id) => {
                 return self.refuse("mvcc: duplicate watch ID provided on the WatchStream".into());
             }
             id => id,
@@ -215,8 +212,12 @@ impl WatchStream {
         }
     }
 
+    fn is_taken(&self, id: i64) -> bool {
+        self.watchers.contains_key(&id) || self.compacted.contains(&id)
+    }
+
     fn free_id(&mut self) -> i64 {
-        while self.watchers.contains_key(&self.next_id) {
+        while self.is_taken(self.next_id) {
             self.next_id += 1;
         }
         let id = self.next_id;
@@ -234,7 +235,12 @@ impl WatchStream {
             cancel_reason,
             ..self.head(revision)
         };
-        self.pending.insert(0, Frame { head, events: Bytes::new() });
+        self.answer(head);
+    }
+
+    /// Sends an answer that the hub need not know of.
+    fn answer(&mut self, head: WatchResponse) {
+        self.pending.insert(0, Frame::Parts(head, Bytes::new()));
     }
 
     fn head(&self, revision: i64) -> WatchResponse {
@@ -253,12 +259,13 @@ impl WatchStream {
             Delivery::Progress { id, revision } => WatchResponse { watch_id: id, ..self.head(revision) },
             Delivery::Compacted { id, compacted } => {
                 self.watchers.remove(&id);
+                self.compacted.insert(id);
                 WatchResponse { watch_id: id, canceled: true, compact_revision: compacted, ..self.head(0) }
             }
             Delivery::Events { id, matched } => return Ok(self.events(id, &matched)),
             Delivery::Stopped => return Err(error::Error::Stopped.into()),
         };
-        Ok(Some(Frame { head, events: Bytes::new() }))
+        Ok(Some(Frame::Parts(head, Bytes::new())))
     }
 
     /// The response with the events, or its first part; the other parts wait in `pending`.
@@ -269,48 +276,35 @@ impl WatchStream {
             let load = |image: &Bytes| engine.with_inline_value(image);
             super::wire::events(events, watcher.prev_kv, engine.compacted(), load)
         });
-        let head = WatchResponse { watch_id: id, ..self.head(matched.revision) };
+        let head = || WatchResponse { watch_id: id, ..self.head(matched.revision) };
         let limit = self.etcd.request_bytes_max + FRAGMENT_OVERHEAD;
-        if !watcher.fragment || bytes.len() < limit || ends.len() < 2 {
-            return Some(Frame { head, events: bytes.clone() });
+        if watcher.fragment && bytes.len() >= limit && ends.len() > 1 {
+            self.pending = watch_frame::split(&head(), bytes, ends, limit);
+            return self.pending.pop();
         }
-        self.pending = split(&head, bytes, ends, limit);
-        self.pending.pop()
+        let make = || watch_frame::message(&head(), bytes).expect("far below the longest message");
+        let shared = if bytes.len() <= SHARED_BYTES { matched.message(id, make) } else { None };
+        Some(shared.map_or_else(|| Frame::Parts(head(), bytes.clone()), |whole| Frame::Whole(whole.clone())))
     }
-}
-
-/// Parts of a response of at most `limit` bytes of events each, if single events allow; last part first (W-15).
-fn split(head: &WatchResponse, bytes: &Bytes, ends: &[usize], limit: usize) -> Vec<Frame> {
-    let mut parts = Vec::new();
-    let (mut start, mut end) = (0, 0);
-    for &next in ends {
-        if next - start > limit && end > start {
-            parts.push(bytes.slice(start..end));
-            start = end;
-        }
-        end = next;
-    }
-    parts.push(bytes.slice(start..end));
-    let last = parts.len() - 1;
-    let frame = |(i, events)| Frame { head: WatchResponse { fragment: i < last, ..head.clone() }, events };
-    let mut frames: Vec<Frame> = parts.into_iter().enumerate().map(frame).collect();
-    frames.reverse();
-    frames
 }
 
 impl WatchStream {
     /// The next response; an error ends the stream.
     fn poll_frame(&mut self, context: &mut Context<'_>) -> Poll<Result<Frame, Status>> {
         loop {
+            self.is_drained = false;
             if let Some(frame) = self.pending.pop() {
                 return Poll::Ready(Ok(frame));
             }
-            if let Poll::Ready((delivery, has_room_again)) = self.hub_stream.poll_next(context) {
-                if has_room_again {
+            if let Poll::Ready(taken) = self.hub_stream.poll_next(context) {
+                if taken.has_room_again {
                     self.etcd.engine.hub().has_room();
                 }
-                match self.frame(delivery).transpose() {
-                    Some(frame) => return Poll::Ready(frame),
+                match self.frame(taken.delivery).transpose() {
+                    Some(frame) => {
+                        self.is_drained = taken.is_last && self.pending.is_empty();
+                        return Poll::Ready(frame);
+                    }
                     None => continue,
                 }
             }

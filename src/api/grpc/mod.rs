@@ -89,7 +89,9 @@ where
     fn call(&mut self, request: Request<B>) -> Reply {
         let (limit, method) = (self.message_bytes_max, Method::find(request.uri().path()));
         let call = method.map(|method| Call::begin(method, request.headers(), self.slow_unary));
-        let reply = self.dispatch(request.map(|body| Limited::new(body, limit, method)));
+        let request = request.map(|body| Limited::new(body, limit, method));
+        let reply =
+            if method.is_some() { self.dispatch(request) } else { refuse_unknown(request.uri().path()) };
         match call {
             Some(call) => Box::pin(Metered::new(reply, call)),
             None => reply,
@@ -98,14 +100,14 @@ where
 }
 
 impl Front {
+    /// Serves a method that there is.
     fn dispatch<B>(&mut self, request: Request<Limited<B>>) -> Reply
     where
         B: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
         B::Error: std::error::Error + Send + Sync + 'static,
     {
         let path = request.uri().path();
-        let service =
-            path.strip_prefix('/').and_then(|p| p.split_once('/')).map_or("", |(service, _)| service);
+        let (service, _) = split(path);
         match (service, path) {
             (_, "/etcdserverpb.KV/Range") => Box::pin(etcd::range::serve(self.etcd.clone(), request)),
             (_, "/etcdserverpb.Watch/Watch") => {
@@ -119,13 +121,24 @@ impl Front {
             ("v3lockpb.Lock", _) => self.lock.call(request),
             ("v3electionpb.Election", _) => self.election.call(request),
             ("grpc.health.v1.Health", _) => self.health.call(request),
-            ("", _) => refuse("malformed method name".to_owned()),
-            (unknown, _) => refuse(format!("unknown service {unknown}")),
+            _ => refuse_unknown(path),
         }
     }
 }
 
-/// The answer to a call of a service that is not there.
-fn refuse(text: String) -> Reply {
+/// Service and method of a path; the service is empty if it names none.
+fn split(path: &str) -> (&str, &str) {
+    path.strip_prefix('/').and_then(|path| path.rsplit_once('/')).unwrap_or_default()
+}
+
+/// The answer to a call of what is not there, in the words of etcd's gRPC library.
+fn refuse_unknown(path: &str) -> Reply {
+    let text = match split(path) {
+        ("", _) => "malformed method name".to_owned(),
+        (service, method) if Method::is_service(service) => {
+            format!("unknown method {method} for service {service}")
+        }
+        (service, _) => format!("unknown service {service}"),
+    };
     Box::pin(std::future::ready(Ok(Status::unimplemented(text).into_http())))
 }

@@ -1,6 +1,7 @@
 //! Leases in replicated state: grant, revoke (which deletes the attached keys through mvcc), checkpoint.
 
 use super::{Applier, LeaseChange};
+use crate::engine::LEASE_TTL_MAX_SECS;
 use crate::engine::command::{Applied, Refusal};
 use crate::lease::table::{self, Lease};
 use crate::metrics::METRICS;
@@ -10,6 +11,9 @@ use crate::types::LeaseId;
 
 impl Applier {
     pub(super) fn lease_grant(&mut self, id: LeaseId, ttl_secs: i64) -> Applied {
+        if ttl_secs > LEASE_TTL_MAX_SECS {
+            return Err(Refusal::LeaseTtlTooLarge);
+        }
         if self.leases.contains_key(&id) {
             return Err(Refusal::LeaseExists);
         }

@@ -1,8 +1,10 @@
 //! The thread that hands applied changes to synced watchers.
 
-use super::{Inner, Matched, State, WatcherKey};
+use super::keys::KeyMap;
+use super::{Inner, Matched, State, Watcher, WatcherKey};
+use crate::metrics::METRICS;
 use crate::mvcc::EventBatch;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// Runs until the hub is stopped.
@@ -64,7 +66,7 @@ fn distribute(state: &mut State, batch: &EventBatch) -> bool {
             found.entry(group).or_default().push(position);
         }
     }
-    let mut full = Vec::new();
+    let (mut full, mut handed) = (Vec::new(), 0);
     for (id, positions) in found {
         let group = &state.groups[&id];
         let wanted = positions.into_iter().map(|p| &batch.events[p]).filter(|e| group.spec.wants(e));
@@ -74,9 +76,12 @@ fn distribute(state: &mut State, batch: &EventBatch) -> bool {
         }
         let matched = Arc::new(Matched::new(batch.revision, events));
         for key in &group.members {
-            deliver(&mut state.watchers, *key, &matched, &mut full);
+            if deliver(&mut state.watchers, *key, &matched, &mut full) {
+                handed += matched.events.len();
+            }
         }
     }
+    METRICS.watch.events.inc_by(handed as u64);
     for key in &full {
         state.leave_group(*key);
         state.unsynced.insert(*key);
@@ -84,21 +89,24 @@ fn distribute(state: &mut State, batch: &EventBatch) -> bool {
     !full.is_empty()
 }
 
+/// Whether the watcher got it.
 fn deliver(
-    watchers: &mut HashMap<WatcherKey, super::Watcher>,
+    watchers: &mut KeyMap<Watcher>,
     key: WatcherKey,
     matched: &Arc<Matched>,
     full: &mut Vec<WatcherKey>,
-) {
+) -> bool {
     let watcher = watchers.get_mut(&key).expect("a group's member exists");
     if watcher.next > matched.revision {
-        return; // it starts later, or was given this by the replay
+        return false; // it starts later, or was given this by the replay
     }
-    if watcher.stream.push_events(watcher.id, matched) {
+    let has_room = watcher.stream.push_events(watcher.id, matched);
+    if has_room {
         watcher.next = matched.revision + 1;
         watcher.was_active = true;
     } else {
         watcher.next = matched.revision;
         full.push(key);
     }
+    has_room
 }

@@ -14,18 +14,20 @@
 
 mod bell;
 mod distribute;
+mod keys;
 #[cfg(test)]
 mod model_test;
 mod replay;
 mod stream;
 
-pub use stream::{Delivery, Stream};
+pub use stream::{Delivery, Stream, Taken};
 
 use crate::mvcc::watch::group::Index;
 use crate::mvcc::{self, Event, EventBatch, Store};
 use crate::storage::codec::Image;
 use crate::types::KeyRange;
 use bytes::Bytes;
+use keys::KeyMap;
 use parking_lot::{Condvar, Mutex};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -61,18 +63,26 @@ pub struct Matched {
     /// Roughly the memory held.
     pub bytes: usize,
     encoded: OnceLock<(Bytes, Vec<usize>)>,
+    message: OnceLock<(i64, Bytes)>,
 }
 
 impl Matched {
     fn new(revision: i64, events: Vec<Event>) -> Matched {
         let bytes = events.iter().map(|e| e.key.len() + e.new.len() + e.previous.len() + 64).sum();
-        Matched { revision, events, bytes, encoded: OnceLock::new() }
+        Matched { revision, events, bytes, encoded: OnceLock::new(), message: OnceLock::new() }
     }
 
     /// The wire form of the events and where each ends, made by the first who asks and shared by all watchers of
     /// the group.
     pub fn encoded(&self, encode: impl FnOnce(&[Event]) -> (Bytes, Vec<usize>)) -> &(Bytes, Vec<usize>) {
         self.encoded.get_or_init(|| encode(&self.events))
+    }
+
+    /// The whole message for watchers with the client's id `id`, made by the first who asks. `None` if that was one with
+    /// another id: only one is kept, since most streams have one watcher and call it alike.
+    pub fn message(&self, id: i64, make: impl FnOnce() -> Bytes) -> Option<&Bytes> {
+        let (of, message) = self.message.get_or_init(|| (id, make()));
+        (*of == id).then_some(message)
     }
 }
 
@@ -114,7 +124,7 @@ struct State {
     index: Index<u64>,
     groups: BTreeMap<u64, Group>,
     by_spec: HashMap<Spec, u64>,
-    watchers: HashMap<WatcherKey, Watcher>,
+    watchers: KeyMap<Watcher>,
     /// Watchers that are not synced.
     unsynced: std::collections::BTreeSet<WatcherKey>,
     last_key: u64,

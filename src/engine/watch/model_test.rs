@@ -9,7 +9,7 @@
 //!
 //! At the end, all streams are read to the end, and nothing may be missing.
 
-use super::{Delivery, Hub, Spec, Stream, WatcherKey};
+use super::{Delivery, Hub, Spec, Stream, Taken, WatcherKey};
 use crate::mvcc::{Event, Store, defrag};
 use crate::storage::Env;
 use crate::storage::codec::Image;
@@ -216,11 +216,11 @@ impl Model {
     /// Takes one delivery, if there is one, and judges it.
     fn read(&mut self, stream: usize) -> Option<()> {
         let context = &mut Context::from_waker(Waker::noop());
-        let Poll::Ready((delivery, has_room)) = self.streams[stream].poll_next(context) else { return None };
-        if has_room {
+        let Poll::Ready(taken) = self.streams[stream].poll_next(context) else { return None };
+        if taken.has_room_again {
             self.hub.has_room();
         }
-        self.judge(stream, &delivery);
+        self.judge(stream, &taken.delivery);
         Some(())
     }
 
@@ -341,8 +341,12 @@ impl Model {
             loop {
                 self.hub.progress(&self.streams[stream], self.keys(stream).into_iter());
                 match self.streams[stream].poll_next(context) {
-                    Poll::Ready((Delivery::Progress { id: -1, revision }, _)) if revision == current => break,
-                    Poll::Ready((delivery, _)) => self.judge(stream, &delivery),
+                    Poll::Ready(Taken { delivery: Delivery::Progress { id: -1, revision }, .. })
+                        if revision == current =>
+                    {
+                        break;
+                    }
+                    Poll::Ready(taken) => self.judge(stream, &taken.delivery),
                     Poll::Pending => std::thread::yield_now(),
                 }
                 if self.keys(stream).is_empty() {

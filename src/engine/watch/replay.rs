@@ -1,6 +1,7 @@
 //! The thread that lets unsynced watchers catch up from history, many of them in one pass over it.
 
 use super::{Delivery, Inner, Matched, Spec, WatcherKey, is_compacted};
+use crate::metrics::METRICS;
 use crate::mvcc::{Event, EventBatch, history::Limit};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -123,6 +124,7 @@ fn hand_over(inner: &Inner, key: WatcherKey, next: i64, end: i64, found: Option<
             return;
         }
         watcher.was_active = true;
+        METRICS.watch.events.inc_by(matched.events.len() as u64);
     }
     watcher.next = next.max(end + 1);
     // What is still to be distributed below `next` will be passed over, what is above it delivered.

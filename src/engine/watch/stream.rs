@@ -57,6 +57,16 @@ pub enum Delivery {
     },
 }
 
+/// What [`Stream::poll_next`] gives.
+pub struct Taken {
+    /// The oldest delivery.
+    pub delivery: Delivery,
+    /// Nothing was waiting behind it.
+    pub is_last: bool,
+    /// The hub must be told that there is room again.
+    pub has_room_again: bool,
+}
+
 impl Delivery {
     fn bytes(&self) -> usize {
         match self {
@@ -167,17 +177,17 @@ impl Stream {
         Poll::Pending
     }
 
-    /// The next delivery, and whether the hub must be told that there is room again.
-    pub fn poll_next(&self, context: &mut Context<'_>) -> Poll<(Delivery, bool)> {
+    /// The next delivery.
+    pub fn poll_next(&self, context: &mut Context<'_>) -> Poll<Taken> {
         let mut queued = self.queued.lock();
         let Some(delivery) = queued.deliveries.pop_front() else {
-            queued.reader = Some(context.waker().clone());
+            match &mut queued.reader {
+                Some(reader) => reader.clone_from(context.waker()), // which costs nothing if it is the same
+                None => queued.reader = Some(context.waker().clone()),
+            }
             return Poll::Pending;
         };
         queued.bytes -= delivery.bytes();
-        if let Delivery::Events { matched, .. } = &delivery {
-            METRICS.watch.events.inc_by(matched.events.len() as u64);
-        }
         if !matches!(delivery, Delivery::Events { .. }) {
             queued.controls -= 1;
             if let Some(writer) = queued.writer.take() {
@@ -188,6 +198,6 @@ impl Stream {
         if has_room_again {
             queued.was_full = false;
         }
-        Poll::Ready((delivery, has_room_again))
+        Poll::Ready(Taken { delivery, is_last: queued.deliveries.is_empty(), has_room_again })
     }
 }

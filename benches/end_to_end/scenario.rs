@@ -1,0 +1,171 @@
+//! The table of scenarios: what the load tool does, on what kind of cluster, and the goals that a release is held to.
+//! Pure data. To add a scenario, add a row to [`ALL`]; its figures find their way into the report by themselves.
+//! Used by `main`, `options`, `measure` and `report`.
+
+use serde::Serialize;
+
+use crate::access::Security;
+use crate::figures::{
+    ANON_MIB, CPU_PER_EVENT, CPU_PER_OP, LONGEST_PUT, OPS_PER_S, P50, P99, RESTART_KILL, RESTART_TERM,
+};
+
+/// How a scenario is measured.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Plan {
+    /// The load, for the seconds of a run.
+    Load,
+    /// The load, to its end: for requests that are too long for an amount of time.
+    Whole,
+    /// The load at this share of the reference's peak.
+    Open(f64),
+    /// The load, which is a watch beside `puts` a second; then what those puts cost alone is taken off.
+    Fanout { puts: u32 },
+    /// The load, to its end; then stop, start, crash, start.
+    Restart,
+    /// The load, to its end; then puts at a fixed rate, first alone and then during this piece of upkeep.
+    Upkeep(Upkeep),
+}
+
+/// What an operator does now and then.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Upkeep {
+    Compact,
+    Defragment,
+}
+
+/// Bound on a figure.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub enum Bound {
+    /// Of the subject's median divided by the reference's.
+    RatioAtLeast(f64),
+    RatioAtMost(f64),
+    /// Of the subject's worst round.
+    WorstAtMost(f64),
+}
+
+/// One row of the benchmark.
+#[derive(Clone, Copy, Debug)]
+pub struct Scenario {
+    pub name: &'static str,
+    pub about: &'static str,
+    pub plan: Plan,
+    /// Words behind `kvist bench`. `{keys}` and `{many}` are numbers of keys, which `--quick` makes smaller.
+    pub load: &'static str,
+    pub goals: &'static [(&'static str, Bound)],
+    pub security: Security,
+    /// Whether a monitor reads `/metrics` meanwhile.
+    pub is_scraped: bool,
+    /// Whether it is part of `--quick`.
+    pub is_quick: bool,
+}
+
+impl Scenario {
+    const fn new(name: &'static str, plan: Plan, load: &'static str, about: &'static str) -> Scenario {
+        let (security, goals) = (Security::Open, &[]);
+        Scenario { name, about, plan, load, goals, security, is_scraped: false, is_quick: false }
+    }
+
+    const fn goals(self, goals: &'static [(&'static str, Bound)]) -> Scenario {
+        Scenario { goals, ..self }
+    }
+
+    const fn with(self, security: Security) -> Scenario {
+        Scenario { security, ..self }
+    }
+
+    const fn scraped(self) -> Scenario {
+        Scenario { is_scraped: true, ..self }
+    }
+
+    const fn quick(self) -> Scenario {
+        Scenario { is_quick: true, ..self }
+    }
+}
+
+use Bound::{RatioAtLeast, RatioAtMost, WorstAtMost};
+use Plan::{Fanout, Load, Open, Restart, Whole};
+
+const HALF_CPU: &[(&str, Bound)] = &[(CPU_PER_OP, RatioAtMost(0.5))];
+const MORE_PUTS: &[(&str, Bound)] = &[(OPS_PER_S, RatioAtLeast(1.5)), (CPU_PER_OP, RatioAtMost(0.5))];
+const SHORT_RANGE: &[(&str, Bound)] = &[(CPU_PER_OP, RatioAtMost(0.3))];
+const CHEAP_EVENTS: &[(&str, Bound)] = &[(CPU_PER_EVENT, RatioAtMost(0.3))];
+/// Milliseconds.
+const NO_STALL: &[(&str, Bound)] = &[(LONGEST_PUT, WorstAtMost(50.0))];
+
+/// Every scenario, in the order of the report.
+#[rustfmt::skip] // a table: one row, one scenario
+pub const ALL: &[Scenario] = &[
+    Scenario::new("put-1", Load, "put --clients=1 --conns=1 --key-space-size={keys}",
+        "puts, one at a time").goals(&[(P50, RatioAtMost(0.8))]),
+    Scenario::new("put-64", Load, "put --clients=64 --conns=8 --key-space-size={keys}",
+        "puts, 64 in flight").goals(MORE_PUTS).quick(),
+    Scenario::new("put-1000", Load, "put --clients=1000 --conns=16 --key-space-size={keys}",
+        "puts, 1000 in flight").goals(MORE_PUTS),
+    Scenario::new("put-open", Open(0.7), "put --clients=1000 --conns=16 --key-space-size={keys}",
+        "puts at a fixed rate, 70 % of etcd's peak").goals(&[(P99, RatioAtMost(0.6))]).quick(),
+    Scenario::new("get-1", Load, "range --clients=1 --conns=1 --total-keys={keys}",
+        "linearizable reads of one key, one at a time").goals(HALF_CPU),
+    Scenario::new("get-64", Load, "range --clients=64 --conns=8 --total-keys={keys}",
+        "linearizable reads of one key, 64 in flight").goals(HALF_CPU),
+    Scenario::new("get-64-serializable", Load, "range --clients=64 --conns=8 --total-keys={keys} --consistency=s",
+        "serializable reads of one key, 64 in flight").goals(HALF_CPU),
+    Scenario::new("range-1k", Load, "range --clients=4 --conns=4 --total-keys=10000 --range-keys=1000",
+        "ranges of 1000 keys"),
+    Scenario::new("range-10k", Load, "range --clients=4 --conns=4 --total-keys=10000 --range-keys=10000",
+        "ranges of 10 000 keys").goals(SHORT_RANGE),
+    Scenario::new("txn-put", Load, "txn-put --clients=64 --conns=8 --key-space-size={keys} --txn-ops=8",
+        "transactions of 8 puts"),
+    Scenario::new("txn-mixed", Load, "txn-mixed --clients=64 --conns=8 --key-space-size={keys}",
+        "transactions that read or write").goals(HALF_CPU),
+    Scenario::new("delete", Whole, "delete --clients=64 --conns=8 --total-keys={keys} --total={keys} --warmup=0s",
+        "deletes of one key"),
+    Scenario::new("kubernetes", Load, "kubernetes --clients=32 --conns=8 --watchers=10",
+        "what Kubernetes does: pages of a list, watches, guarded updates, leases").goals(HALF_CPU).quick(),
+    Scenario::new("lease-grant", Load, "lease-grant --clients=64 --conns=8",
+        "new leases"),
+    Scenario::new("lease-keepalive", Load, "lease-keepalive --clients=64 --conns=8",
+        "renewals of leases").goals(HALF_CPU),
+    Scenario::new("lease-expiry", Load, "lease-expiry --clients=16 --conns=4 --put-rate=100 --ttl=2",
+        "how late the keys of expired leases go"),
+    Scenario::new("watch-100", Fanout { puts: 500 }, "watch --clients=16 --conns=8 --watchers=100",
+        "events of 500 puts a second to 100 watchers of all keys").goals(CHEAP_EVENTS).quick(),
+    Scenario::new("watch-1000", Fanout { puts: 50 }, "watch --clients=16 --conns=8 --watchers=1000",
+        "events of 50 puts a second to 1000 watchers of all keys").goals(CHEAP_EVENTS),
+    Scenario::new("watch-latency", Load, "watch-latency --clients=8 --conns=2 --put-rate=500",
+        "from a put, 500 a second, to its event"),
+    Scenario::new("watch-many", Load, "watch-many --clients=16 --conns=8 --watchers=10000 --put-rate=500",
+        "events of 10 000 watchers on few streams, each with a key of its own"),
+    Scenario::new("watch-replay", Whole, "watch-replay --conns=4 --watchers=4 --total-keys={keys} --total=20 --warmup=0s",
+        "all history, read by four watchers at once").quick(),
+    Scenario::new("snapshot", Whole, "snapshot --total-keys={keys} --total=5 --warmup=0s",
+        "a snapshot, sent to a client"),
+    Scenario::new("fill-1m", Restart,
+        "put --clients=1000 --conns=16 --total={many} --key-space-size={many} --sequential-keys",
+        "memory with one million keys, and starting with them")
+        .goals(&[(ANON_MIB, RatioAtMost(0.3)), (RESTART_TERM, RatioAtMost(0.1)), (RESTART_KILL, RatioAtMost(0.1))]).quick(),
+    Scenario::new("compact-1m", Plan::Upkeep(Upkeep::Compact),
+        "put --clients=1000 --conns=16 --total={many} --key-space-size={keys}",
+        "puts during a compaction of one million revisions").goals(NO_STALL),
+    Scenario::new("defragment-1m", Plan::Upkeep(Upkeep::Defragment),
+        "put --clients=1000 --conns=16 --total={many} --key-space-size={many} --sequential-keys --val-size=1000",
+        "puts while one gigabyte is defragmented").goals(NO_STALL).quick(),
+    Scenario::new("put-64-tls", Load, "put --clients=64 --conns=8 --key-space-size={keys}",
+        "put-64 over TLS").with(Security::Tls).quick(),
+    Scenario::new("get-64-tls", Load, "range --clients=64 --conns=8 --total-keys={keys}",
+        "get-64 over TLS").with(Security::Tls),
+    Scenario::new("put-64-users", Load, "put --clients=64 --conns=8 --key-space-size={keys}",
+        "put-64 as a user with a token").with(Security::Users).quick(),
+    Scenario::new("get-64-users", Load, "range --clients=64 --conns=8 --total-keys={keys}",
+        "get-64 as a user with a token").with(Security::Users),
+    Scenario::new("put-64-scraped", Load, "put --clients=64 --conns=8 --key-space-size={keys}",
+        "put-64 while /metrics is read ten times a second").scraped().quick(),
+];
+
+/// Scenarios that differ in one thing only: the one with it, the one without it. The report tells what it costs.
+pub const PAIRS: &[(&str, &str)] = &[
+    ("put-64-tls", "put-64"),
+    ("put-64-users", "put-64"),
+    ("get-64-tls", "get-64"),
+    ("get-64-users", "get-64"),
+    ("put-64-scraped", "put-64"),
+];

@@ -1,0 +1,3 @@
+module kvist/compat/etcdctl
+
+go 1.26

@@ -1,1 +1,0 @@
-//! Empty: the package exists for its tests.

@@ -1,0 +1,262 @@
+//! Servers that a suite asks for: started on loopback with a data directory of their own, killed when they are dropped.
+//!
+//! What goes wrong is told to the suite as a text; nothing here panics because of a suite. Called by `control.rs`.
+
+use std::collections::BTreeMap;
+use std::fs::{File, OpenOptions};
+use std::io::{Read, Seek, SeekFrom};
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
+
+use crate::process::signal;
+use crate::support::certs::Ca;
+use crate::support::{READY, free_port};
+
+/// At the same time, for each suite.
+pub const SERVERS_MAX: usize = 16;
+const START_TIMEOUT: Duration = Duration::from_secs(30);
+const STOP_TIMEOUT: Duration = Duration::from_secs(30);
+/// How much of its log a server that did not start is quoted with, in bytes.
+const QUOTE_MAX: usize = 2_000;
+
+/// What a suite asks for. Everything has a default.
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Wish {
+    tls: bool,
+    client_cert_auth: bool,
+    flags: Vec<String>,
+}
+
+/// What a suite is told of its server.
+#[derive(Clone, Serialize)]
+pub struct Address {
+    pub id: u32,
+    host: &'static str,
+    port: u16,
+    endpoint: String,
+    peer_endpoint: String,
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    files: Option<Files>,
+}
+
+/// Certificates of a server with TLS; each has an authority of its own.
+#[derive(Clone, Serialize)]
+struct Files {
+    ca: String,
+    cert: String,
+    key: String,
+}
+
+/// Why something was not done: HTTP's status, and a text.
+pub type Refused = (u16, String);
+
+struct Server {
+    binary: PathBuf,
+    flags: Vec<String>,
+    port: u16,
+    log: PathBuf,
+    child: Option<Child>,
+    _dir: tempfile::TempDir,
+}
+
+/// The servers of one suite.
+pub struct Servers {
+    binary: PathBuf,
+    /// Where their logs go.
+    logs: PathBuf,
+    next: AtomicU32,
+    /// `None` while it is being started.
+    table: Mutex<BTreeMap<u32, Option<Arc<Mutex<Server>>>>>,
+}
+
+impl Servers {
+    pub fn new(binary: &Path, logs: &Path) -> Servers {
+        let (binary, logs) = (binary.to_owned(), logs.to_owned());
+        Servers { binary, logs, next: AtomicU32::new(1), table: Mutex::default() }
+    }
+
+    /// Starts a fresh server and waits until it serves.
+    pub fn create(&self, wish: Wish) -> Result<Address, Refused> {
+        if wish.client_cert_auth && !wish.tls {
+            return Err((400, "client_cert_auth goes with tls\n".to_owned()));
+        }
+        let id = self.next.fetch_add(1, Ordering::Relaxed);
+        {
+            let mut table = self.table.lock();
+            if table.len() >= SERVERS_MAX {
+                return Err((429, format!("{SERVERS_MAX} servers are there: DELETE one first\n")));
+            }
+            table.insert(id, None);
+        }
+        let log = self.logs.join(format!("server-{id}.log"));
+        let made = Server::create(&self.binary, log, id, wish);
+        let mut table = self.table.lock();
+        match made {
+            Ok((server, address)) => {
+                table.insert(id, Some(Arc::new(Mutex::new(server))));
+                Ok(address)
+            }
+            Err(reason) => {
+                table.remove(&id);
+                Err((500, reason))
+            }
+        }
+    }
+
+    /// Does one of kill, stop, start, pause, resume to a server.
+    pub fn act(&self, id: u32, verb: &str) -> Result<(), Refused> {
+        let found = self.table.lock().get(&id).cloned().flatten();
+        let server = found.ok_or_else(|| (404, format!("there is no server {id}\n")))?;
+        let mut server = server.lock();
+        match verb {
+            "kill" => server.kill(),
+            "stop" => server.stop().map_err(|reason| (500, reason))?,
+            "start" if server.child.is_some() => {
+                return Err((409, format!("server {id} has not ended\n")));
+            }
+            "start" => server.start().map_err(|reason| (500, reason))?,
+            "pause" => server.signal("STOP")?,
+            "resume" => server.signal("CONT")?,
+            _ => return Err((404, format!("{verb} is none of kill, stop, start, pause, resume\n"))),
+        }
+        Ok(())
+    }
+
+    /// Kills a server and forgets it.
+    pub fn remove(&self, id: u32) -> Result<(), Refused> {
+        let removed = self.table.lock().remove(&id).flatten();
+        removed.map(drop).ok_or_else(|| (404, format!("there is no server {id}\n")))
+    }
+
+    /// Kills all of them.
+    pub fn clear(&self) {
+        let all = std::mem::take(&mut *self.table.lock());
+        drop(all);
+    }
+}
+
+impl Server {
+    fn create(binary: &Path, log: PathBuf, id: u32, wish: Wish) -> Result<(Server, Address), String> {
+        let dir = tempfile::tempdir().map_err(|error| format!("no temporary directory: {error}\n"))?;
+        let (port, peer_port) = (free_port(), free_port());
+        let scheme = if wish.tls { "https" } else { "http" };
+        let endpoint = format!("{scheme}://127.0.0.1:{port}");
+        let peer_endpoint = format!("http://127.0.0.1:{peer_port}");
+        let mut flags: Vec<String> = [
+            format!("--data-dir={}", dir.path().join("data").display()),
+            format!("--listen-client-urls={endpoint}"),
+            format!("--advertise-client-urls={endpoint}"),
+            format!("--listen-peer-urls={peer_endpoint}"),
+            format!("--initial-advertise-peer-urls={peer_endpoint}"),
+            format!("--initial-cluster=default={peer_endpoint}"),
+        ]
+        .into();
+        let files = wish.tls.then(|| {
+            let ca = Ca::new(&dir.path().join("certificates"));
+            ca.issue_server();
+            ca.issue("client", "client", &[], 2);
+            flags.push(format!("--cert-file={}", ca.path("server.pem")));
+            flags.push(format!("--key-file={}", ca.path("server.key")));
+            if wish.client_cert_auth {
+                // To etcd this file alone says that clients need a certificate.
+                flags.push(format!("--trusted-ca-file={}", ca.path("ca.pem")));
+                flags.push("--client-cert-auth".to_owned());
+            }
+            Files { ca: ca.path("ca.pem"), cert: ca.path("client.pem"), key: ca.path("client.key") }
+        });
+        flags.extend(wish.flags);
+        let binary = binary.to_owned();
+        let mut server = Server { binary, flags, port, log, child: None, _dir: dir };
+        server.start()?;
+        Ok((server, Address { id, host: "127.0.0.1", port, endpoint, peer_endpoint, files }))
+    }
+
+    /// Starts the process on its data and ports, and waits until it serves.
+    fn start(&mut self) -> Result<(), String> {
+        let failed = |what: &str, error: std::io::Error| format!("{what}: {error}\n");
+        let file = OpenOptions::new().create(true).append(true).open(&self.log);
+        let file = file.map_err(|error| failed("no log", error))?;
+        let begin = file.metadata().map_err(|error| failed("no log", error))?.len();
+        let child = Command::new(&self.binary)
+            .args(&self.flags)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(file)
+            .spawn();
+        let child = self.child.insert(child.map_err(|error| failed("no server", error))?);
+        let deadline = Instant::now() + START_TIMEOUT;
+        let reason = loop {
+            if let Ok(Some(status)) = child.try_wait() {
+                break format!("the server ended with {status}");
+            }
+            if Instant::now() > deadline {
+                break format!("the server was not ready after {} s", START_TIMEOUT.as_secs());
+            }
+            if tail(&self.log, begin).contains(READY) && TcpStream::connect(("127.0.0.1", self.port)).is_ok()
+            {
+                return Ok(());
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        };
+        self.kill();
+        let log = tail(&self.log, begin);
+        let quote = log.char_indices().rev().nth(QUOTE_MAX).map_or(0, |(at, _)| at);
+        Err(format!("{reason}; its log:\n{}\n", &log[quote..]))
+    }
+
+    fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+
+    /// SIGTERM, and the end of the process.
+    fn stop(&mut self) -> Result<(), String> {
+        let Some(child) = &mut self.child else { return Ok(()) };
+        signal("TERM", &child.id().to_string());
+        signal("CONT", &child.id().to_string()); // a paused process would not hear of it
+        let deadline = Instant::now() + STOP_TIMEOUT;
+        while !matches!(child.try_wait(), Ok(Some(_))) {
+            if Instant::now() > deadline {
+                self.kill();
+                return Err(format!("the server did not stop within {} s\n", STOP_TIMEOUT.as_secs()));
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        self.child = None;
+        Ok(())
+    }
+
+    fn signal(&self, name: &str) -> Result<(), Refused> {
+        let child = self.child.as_ref().ok_or((409, "the server does not run\n".to_owned()))?;
+        signal(name, &child.id().to_string());
+        Ok(())
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// What a log has from a place on.
+fn tail(log: &Path, begin: u64) -> String {
+    let read = || {
+        let mut file = File::open(log)?;
+        file.seek(SeekFrom::Start(begin))?;
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes)?;
+        std::io::Result::Ok(bytes)
+    };
+    String::from_utf8_lossy(&read().unwrap_or_default()).into_owned()
+}
