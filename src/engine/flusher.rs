@@ -293,7 +293,7 @@ mod tests {
         writer.commit().unwrap();
         // As long as this transaction is open, no flush gets on.
         let blocking = env.write().unwrap();
-        let (sender, goes_on) = mpsc::channel();
+        let (sender, goes_on) = mpsc::sync_channel(1);
         let waiting = flusher.clone();
         let waiter = std::thread::spawn(move || {
             waiting.after_apply();

@@ -318,7 +318,7 @@ mod tests {
         let to = dir.path().join("to");
         std::fs::create_dir(&to).unwrap();
         env.copy_compacted(&to.join("data.mdb")).unwrap();
-        let error = env.copy_compacted(&to.join("data.mdb")).err().expect("there is a file");
+        let error = env.copy_compacted(&to.join("data.mdb")).expect_err("there is a file");
         assert!(matches!(&error, Error::Io(e) if e.kind() == io::ErrorKind::AlreadyExists), "{error}");
         let copy = Env::open(&to, 1 << 30).unwrap();
         let read = copy.read().unwrap();

@@ -69,7 +69,7 @@ mod tests {
     use tokio::sync::mpsc;
 
     /// Counts how often it is asked.
-    struct Asked(mpsc::UnboundedReceiver<u8>, Arc<AtomicUsize>);
+    struct Asked(mpsc::Receiver<u8>, Arc<AtomicUsize>);
 
     impl Stream for Asked {
         type Item = u8;
@@ -90,7 +90,7 @@ mod tests {
 
     #[test]
     fn nothing_is_missed_and_nothing_is_asked_without_news() {
-        let (sender, receiver) = mpsc::unbounded_channel();
+        let (sender, receiver) = mpsc::channel(2);
         let (asked, task) = (Arc::new(AtomicUsize::new(0)), Arc::new(Task(AtomicUsize::new(0))));
         let waker = Waker::from(Arc::clone(&task));
         let mut quiet = Quiet::new(Asked(receiver, Arc::clone(&asked)));
@@ -99,8 +99,8 @@ mod tests {
             assert_eq!(poll(), Poll::Pending);
         }
         assert_eq!(asked.load(Ordering::SeqCst), 1);
-        sender.send(1).unwrap();
-        sender.send(2).unwrap();
+        sender.try_send(1).unwrap();
+        sender.try_send(2).unwrap();
         assert_eq!(task.0.load(Ordering::SeqCst), 1);
         assert_eq!(poll(), Poll::Ready(Some(1)));
         assert_eq!(poll(), Poll::Ready(Some(2)));
