@@ -11,6 +11,7 @@ mod watch;
 use super::Error;
 use super::settings::Workload;
 use super::worker::Worker;
+use futures_util::future::LocalBoxFuture;
 
 /// Runs this thread's part of the workload.
 ///
@@ -19,20 +20,22 @@ use super::worker::Worker;
 pub async fn run(worker: &Worker) -> Result<(), Error> {
     let settings = worker.settings();
     let (clients, rate) = (settings.clients, settings.rate);
-    match settings.workload {
-        Workload::Put => worker.load(clients, rate, |n| point::Put::new(worker, n)).await,
-        Workload::Range => worker.load(clients, rate, |n| point::Range::new(worker, n)).await,
-        Workload::TxnPut => worker.load(clients, rate, |n| point::TxnPut::new(worker, n)).await,
-        Workload::TxnMixed => worker.load(clients, rate, |n| point::TxnMixed::new(worker, n)).await,
-        Workload::Delete => worker.load(clients, rate, |n| point::Delete::new(worker, n)).await,
-        Workload::Watch | Workload::WatchLatency | Workload::WatchMany => watch::run(worker).await,
+    // Boxed: one function with the loops of all workloads in it takes the compiler minutes.
+    let run: LocalBoxFuture<'_, Result<(), Error>> = match settings.workload {
+        Workload::Put => Box::pin(worker.load(clients, rate, |n| point::Put::new(worker, n))),
+        Workload::Range => Box::pin(worker.load(clients, rate, |n| point::Range::new(worker, n))),
+        Workload::TxnPut => Box::pin(worker.load(clients, rate, |n| point::TxnPut::new(worker, n))),
+        Workload::TxnMixed => Box::pin(worker.load(clients, rate, |n| point::TxnMixed::new(worker, n))),
+        Workload::Delete => Box::pin(worker.load(clients, rate, |n| point::Delete::new(worker, n))),
+        Workload::Watch | Workload::WatchLatency | Workload::WatchMany => Box::pin(watch::run(worker)),
         Workload::WatchReplay => {
-            worker.load(settings.watchers, rate, |n| watch::Replay::new(worker, n)).await
+            Box::pin(worker.load(settings.watchers, rate, |n| watch::Replay::new(worker, n)))
         }
-        Workload::LeaseGrant => worker.load(clients, rate, |n| lease::Grant::new(worker, n)).await,
-        Workload::LeaseKeepalive => lease::keep_alive(worker).await,
-        Workload::LeaseExpiry => lease::expiry(worker).await,
-        Workload::Kubernetes => kubernetes::run(worker).await,
-        Workload::Snapshot => worker.load(clients, rate, |n| snapshot::Snapshot::new(worker, n)).await,
-    }
+        Workload::LeaseGrant => Box::pin(worker.load(clients, rate, |n| lease::Grant::new(worker, n))),
+        Workload::LeaseKeepalive => Box::pin(lease::keep_alive(worker)),
+        Workload::LeaseExpiry => Box::pin(lease::expiry(worker)),
+        Workload::Kubernetes => Box::pin(kubernetes::run(worker)),
+        Workload::Snapshot => Box::pin(worker.load(clients, rate, |n| snapshot::Snapshot::new(worker, n))),
+    };
+    run.await
 }
