@@ -109,7 +109,7 @@ bench-record: ## copy the summary of the newest report into docs/benchmarks.md
 bench-parts: ## measure the parts: log, store, apply, watch hub
 	$(CARGO) bench $(addprefix --bench ,$(CRITERION))
 
-ci: setup tools verify test diff bench-quick slow compat ## everything a change must pass, on a bare machine too
+ci: setup tools verify test diff slow compat ## everything a change must pass, on a bare machine too
 
 etcdctl:
 	@test -n "$$KVIST_ETCDCTL" || command -v etcdctl >/dev/null || { \
