@@ -156,9 +156,12 @@ impl Engine {
         &self.0.limits
     }
 
-    /// Where consensus stands.
+    /// Where consensus stands. What was answered counts as applied, even if consensus has not taken note of it yet.
     pub fn status(&self) -> Status {
-        self.0.consensus.status()
+        let status = self.0.consensus.status();
+        let applied = self.0.applier.lock().applied().map_or(0, |position| position.index);
+        let applied = applied.max(status.applied);
+        Status { applied, committed: status.committed.max(applied), ..status }
     }
 
     /// Current term.
