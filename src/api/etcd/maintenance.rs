@@ -68,11 +68,7 @@ impl Maintenance for Etcd {
             db_size_in_use: store.bytes_in_use.min(store.file_bytes) as i64,
             is_learner: status.is_learner,
             storage_version: versions.cluster.to_string(),
-            db_size_quota: self
-                .engine
-                .limits()
-                .quota
-                .map_or(i64::MAX, |q| i64::try_from(q).unwrap_or(i64::MAX)),
+            db_size_quota: self.engine.limits().quota.map_or(-1, |q| i64::try_from(q).unwrap_or(i64::MAX)),
             downgrade_info: Some(DowngradeInfo {
                 enabled: versions.downgrade.is_some(),
                 target_version: versions.downgrade.map_or_else(String::new, |target| target.to_string()),
