@@ -1,10 +1,13 @@
 //! Fresh servers of both kinds, started while the sequence before is played.
 
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use crate::sequence::Sequence;
-use crate::support::{Server, server_binary};
+use crate::support::certs::plain_get;
+use crate::support::{Server, server_binary, wait_until};
 
 /// Flags of every server. They make starting cheap, and both kinds take them alike: the smallest TTL follows from the
 /// election timeout.
@@ -18,6 +21,9 @@ pub struct Pair {
     pub etcd: Server,
     pub kvist: Server,
 }
+
+/// Longest wait for a server to know the version of its cluster.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A pair that is being started.
 pub struct Starting {
@@ -38,12 +44,23 @@ pub fn start_one(binary: PathBuf, sequence: &Sequence) -> JoinHandle<Server> {
 }
 
 fn launch(binary: &Path, args: &[String]) -> Server {
+    let start = || {
+        let server = Server::start_fresh(binary, args);
+        wait_until("the version of the cluster", PATIENCE, || knows_its_version(server.client_port));
+        server
+    };
     for _ in 1..TRIES {
-        if let Ok(server) = std::panic::catch_unwind(|| Server::start_fresh(binary, args)) {
+        if let Ok(server) = std::panic::catch_unwind(start) {
             return server;
         }
     }
-    Server::start_fresh(binary, args)
+    start()
+}
+
+/// etcd serves before the leader has made the version known, and refuses some calls until then.
+fn knows_its_version(port: u16) -> bool {
+    let answer = TcpStream::connect(("127.0.0.1", port)).and_then(|mut to| plain_get(&mut to, "/version"));
+    answer.is_ok_and(|answer| answer.contains("etcdcluster") && !answer.contains("not_decided"))
 }
 
 impl Starting {

@@ -37,7 +37,7 @@ pub const AVOIDED: &[(&str, &str)] = &[
 type Area = (fn(&mut Generator), u32);
 
 const STEPS_MIN: usize = 10;
-const STEPS_MAX: usize = 120;
+const STEPS_MAX: usize = 80;
 /// No part of the seed's meaning but its size: a sequence ends even if an area adds nothing.
 const TURNS_MAX: usize = 400;
 
