@@ -9,6 +9,10 @@ CRITERION := $(basename $(notdir $(wildcard benches/*.rs)))
 # Packages of their own, so that kvist does not build what only they need.
 SATELLITES := tests/compat/clients/rust/Cargo.toml fuzz/Cargo.toml
 
+# How `compat` and `diff` build the server that they play.
+PROFILE ?= release
+PLAYED   = $(or $(KVIST_TEST_SERVER),$(TARGET_DIR)/$(PROFILE)/kvist)
+
 ROUNDS  ?= 500
 N       ?= 2000
 TARGET  ?= wal_record
@@ -46,17 +50,17 @@ tools: ## get what kvist is compared with and checked by: etcd, etcdctl, etcdutl
 	fi
 
 build: ## build the server as it is shipped: target/release/kvist
-	$(CARGO) build --release
+	$(CARGO) build --profile $(PROFILE)
 
 test: etcdctl ## run every test that needs nothing but this package and etcdctl
 	$(CARGO) test --no-fail-fast --lib --bins --tests
 
 compat: build tools ## run real clients, in their own languages, against the release build: make compat ARGS="--only go,python"
-	$(CARGO) test --test matrix -- $(ARGS)
+	KVIST_TEST_SERVER=$(PLAYED) $(CARGO) test --test matrix -- $(ARGS)
 
 # With the release build, which plays a sequence several times faster.
 diff: build tools ## compare with a real etcd, by random requests: make diff N=2000, SEED=7, REPLAY=file.json
-	KVIST_TEST_SERVER=$(or $(KVIST_TEST_SERVER),$(TARGET_DIR)/release/kvist) N=$(N) KVIST_SEED=$(or $(SEED),$(KVIST_SEED)) REPLAY=$(REPLAY) $(CARGO) test --test diff
+	KVIST_TEST_SERVER=$(PLAYED) N=$(N) KVIST_SEED=$(or $(SEED),$(KVIST_SEED)) REPLAY=$(REPLAY) $(CARGO) test --test diff
 
 slow: etcdctl ## run the tests that take minutes and want the machine for themselves: etcdctl check perf
 	$(CARGO) test --test compat -- --ignored
@@ -110,6 +114,8 @@ bench-record: ## copy the summary of the newest report into docs/benchmarks.md
 bench-parts: ## measure the parts: log, store, apply, watch hub
 	$(CARGO) bench $(addprefix --bench ,$(CRITERION))
 
+# The build of the server without optimization across crates takes half the time.
+ci: PROFILE = unlinked
 ci: setup tools verify test slow compat diff ## everything a change must pass, on a bare machine too
 
 etcdctl:
