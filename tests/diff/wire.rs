@@ -112,6 +112,14 @@ pub fn decode(descriptor: &MessageDescriptor, body: Bytes) -> Option<Value> {
     DynamicMessage::decode(descriptor.clone(), body).ok().map(|message| show(&message))
 }
 
+/// Whether a body, one byte a character, has a field that its message knows by another wire type.
+pub fn has_wrong_wire_type(call: &str, body: &str) -> bool {
+    let input = method(call).map(|method| method.input());
+    let body: Vec<u8> = body.chars().filter_map(|c| u8::try_from(u32::from(c)).ok()).collect();
+    let decoded = input.map(|input| DynamicMessage::decode(input, body.as_slice()));
+    matches!(decoded, Some(Err(error)) if error.to_string().contains("(expected "))
+}
+
 fn show(message: &DynamicMessage) -> Value {
     let fields = message.fields().map(|(field, value)| (field.name().to_owned(), show_field(value)));
     Value::Object(fields.collect::<Map<_, _>>())
