@@ -145,11 +145,12 @@ impl Engine {
         let wanted = wanted();
         let checked = match self.allows(&state, caller, &wanted) {
             // It changed since the caller was found out.
-            Err(Error::Auth(auth::Error::OldRevision)) => self.restamp(caller, &wanted),
-            Err(error) => Err(error),
-            Ok(()) => caller.cloned().ok_or(Error::Auth(auth::Error::UserEmpty)),
+            Err(Error::Auth(auth::Error::OldRevision)) => Some(self.restamp(caller, &wanted)?),
+            Err(error) => return Err(error),
+            // Of nobody only what asks for nothing is allowed: an empty transaction.
+            Ok(()) => caller.cloned(),
         };
-        Ok(Permit(Some(Box::new((checked?, wanted)))))
+        Ok(Permit(checked.map(|caller| Box::new((caller, wanted)))))
     }
 
     /// Asks again at the end of a read whether it is allowed, if users changed since it began.

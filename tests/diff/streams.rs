@@ -34,6 +34,8 @@ struct Watcher {
     /// Where the last response ended, and whether it said that more of it follows.
     last: i64,
     is_fragment: bool,
+    /// There may be more of them by now: nothing could tell.
+    is_partial: bool,
 }
 
 /// See the module.
@@ -162,8 +164,9 @@ impl WatchStream {
         let mut state = "complete";
         'asking: while self.end.is_none() && !(self.active.is_empty() && self.leaving.is_empty()) {
             if self.leaving.is_empty() && self.awaits(world).is_some() {
+                // What has come is compared once something tells how much that is.
                 state = "a watcher waits for a later revision";
-                self.drop_events();
+                self.active.values_mut().for_each(|watcher| watcher.is_partial = true);
                 break;
             }
             if tokio::time::Instant::now() > deadline {
@@ -175,6 +178,7 @@ impl WatchStream {
                 match self.next(Duration::from_millis(25), world).await {
                     Seen::Progress(revision) if revision >= world.now && self.leaving.is_empty() => {
                         world.now = revision;
+                        self.active.values_mut().for_each(|watcher| watcher.is_partial = false);
                         break 'asking;
                     }
                     Seen::Nothing => break,
@@ -187,15 +191,10 @@ impl WatchStream {
         self.take(state)
     }
 
-    /// Where nothing tells how much has come, nothing is compared.
-    fn drop_events(&mut self) {
-        self.active.values_mut().for_each(|watcher| watcher.events.clear());
-    }
-
     fn take(&mut self, state: &str) -> Value {
         let mut events = serde_json::Map::new();
         for (id, watcher) in &mut self.active {
-            if !watcher.events.is_empty() {
+            if !watcher.events.is_empty() && !watcher.is_partial {
                 events.insert(id.to_string(), Value::Array(std::mem::take(&mut watcher.events)));
             }
         }
@@ -253,7 +252,8 @@ impl WatchStream {
         }
         if is("canceled") {
             self.leaving.remove(&id);
-            let mut events = self.active.remove(&id).map(|watcher| watcher.events).unwrap_or_default();
+            let watcher = self.active.remove(&id).filter(|watcher| !watcher.is_partial);
+            let mut events = watcher.map(|watcher| watcher.events).unwrap_or_default();
             let shown = world.rewrite(response);
             events.push(shown.clone());
             self.ended.push(json!({"watch_id": id, "events": events}));
