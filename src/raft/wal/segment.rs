@@ -26,6 +26,7 @@ pub(super) const PAGE_BYTES: u64 = 4096;
 const MAGIC: &[u8; 8] = b"kvistwal";
 const FORMAT_VERSION: u32 = 1;
 const ZERO_CHUNK_BYTES: usize = 1 << 20;
+const ZERO_SYNC_BYTES: u64 = 4 << 20;
 const NEW_NAME: &str = "new.tmp";
 
 /// What the header of a segment says.
@@ -147,7 +148,8 @@ pub(super) fn spare_path(dir: &Path, number: u64) -> PathBuf {
     dir.join(format!("{number:016x}.spare"))
 }
 
-/// Makes a segment from nothing: zeros, header, fsync, name, fsync of the directory.
+/// Makes a segment from nothing: zeros, header, fsync, name, fsync of the directory. The zeros go to the disk piece by piece,
+/// so that a sync of the log meanwhile never waits for all of them.
 pub(super) fn create(dir: &Path, identity: Identity) -> io::Result<Segment> {
     let path = dir.join(NEW_NAME);
     let file = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(&path)?;
@@ -157,6 +159,9 @@ pub(super) fn create(dir: &Path, identity: Identity) -> io::Result<Segment> {
         let len = (identity.capacity - offset).min(zeros.len() as u64);
         file.write_all_at(&zeros[..usize::try_from(len).map_err(io::Error::other)?], offset)?;
         offset += len;
+        if offset % ZERO_SYNC_BYTES == 0 {
+            file.sync_data()?;
+        }
     }
     publish(dir, &path, file, identity)
 }
