@@ -235,7 +235,7 @@ impl Engine {
         blocking(move || {
             let current = store.revision();
             let snapshot = store.snapshot(query.revision)?;
-            Ok((current.max(snapshot.revision()), read::range(&snapshot, &query)?))
+            Ok((current.max(snapshot.revision()), read::range(&snapshot, &query, Some(store.counts()))?))
         })
         .await
     }

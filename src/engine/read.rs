@@ -1,7 +1,7 @@
 //! Range reads with all their shapes over a snapshot, for transactions and for the front door.
 
 use super::command::{Kv, Range, RevisionBounds, Sort, SortOrder, SortTarget};
-use crate::mvcc::{Result, Snapshot};
+use crate::mvcc::{Counts, Result, Snapshot};
 use crate::storage::codec::{self, Image, Meta};
 use bytes::Bytes;
 use std::cmp::Ordering;
@@ -43,11 +43,21 @@ impl RevisionBounds {
     }
 }
 
-/// Runs a read, all of it in memory (KV-R7 to KV-R16).
-pub fn range(snapshot: &Snapshot, query: &Range) -> Result<RangeResult> {
+/// Runs a read, all of it in memory (KV-R7 to KV-R16). `counts` are those of the snapshot's store, unless the snapshot
+/// shows what is not published yet.
+pub fn range(snapshot: &Snapshot, query: &Range, counts: Option<&Counts>) -> Result<RangeResult> {
     let limit = usize::try_from(query.limit).unwrap_or(0);
+    let counts = counts.filter(|_| query.count_only || limit > 0);
+    let known = counts.and_then(|counts| counts.at(&query.range, snapshot.revision()));
+    let learn = |count| {
+        if let Some(counts) = counts.filter(|_| known.is_none()) {
+            counts.learn(&query.range, snapshot.revision(), count);
+        }
+        count
+    };
     if query.count_only {
-        return Ok(RangeResult { count: count(snapshot, query)?, ..RangeResult::default() });
+        let count = known.map_or_else(|| count(snapshot, query), Ok)?;
+        return Ok(RangeResult { count: learn(count), ..RangeResult::default() });
     }
     if !is_key_order(query.sort) {
         return sorted(snapshot, query, limit);
@@ -60,11 +70,15 @@ pub fn range(snapshot: &Snapshot, query: &Range) -> Result<RangeResult> {
         }
         if limit > 0 && found.kvs.len() == limit {
             found.more = true;
+            if known.is_some() {
+                return Ok(ControlFlow::Break(()));
+            }
         } else {
             found.kvs.push(kv(snapshot, query, key, &image)?);
         }
         Ok(ControlFlow::Continue(()))
     })?;
+    found.count = learn(known.unwrap_or(found.count));
     if query.sort.target != SortTarget::Key {
         // Order NONE with another target: the limit came first, plus one pair that may displace one (KV-R13).
         return unordered(snapshot, query, limit, found);

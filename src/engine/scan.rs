@@ -29,6 +29,8 @@ pub struct Scan {
     /// What is left of the range.
     rest: KeyRange,
     emitted: i64,
+    /// The keys in the range, if they need not be counted.
+    known: Option<i64>,
     /// Keys in the range so far, whatever limit and bounds say.
     pub count: i64,
     /// Whether the limit cut something off.
@@ -45,15 +47,21 @@ impl Scan {
     /// Begins at the revision that the query asks for; fails if that can't be read.
     pub fn begin(store: &Arc<Store>, query: Range) -> Result<(Scan, Snapshot)> {
         let snapshot = store.snapshot(query.revision)?;
+        let known = match query.count_only || query.limit > 0 {
+            true => store.counts().at(&query.range, snapshot.revision()),
+            false => None,
+        };
+        let is_done = query.count_only && known.is_some();
         let scan = Scan {
             store: Arc::clone(store),
             pin: Arc::new(store.pin(snapshot.revision())),
             rest: query.range.clone(),
             query,
             emitted: 0,
-            count: 0,
+            known,
+            count: known.filter(|_| is_done).unwrap_or(0),
             more: false,
-            is_done: false,
+            is_done,
         };
         Ok((scan, snapshot))
     }
@@ -95,10 +103,14 @@ impl Scan {
         budget: Budget,
         mut emit: impl FnMut(&Snapshot, &[u8], &Image<'_>) -> Result<usize>,
     ) -> Result<()> {
+        if self.is_done {
+            return Ok(());
+        }
         let (mut keys, mut bytes) = (0, 0);
         let mut last: Option<Bytes> = None;
         let rest = self.rest.clone();
         let query = &self.query;
+        let known = self.known;
         let (emitted, count, more) = (&mut self.emitted, &mut self.count, &mut self.more);
         snapshot.scan(&rest, |key, image| {
             keys += 1;
@@ -107,6 +119,9 @@ impl Scan {
                 !query.count_only && (!query.bounds.is_some() || query.bounds.admits(&image.meta()));
             if is_wanted && query.limit > 0 && *emitted >= query.limit {
                 *more = true;
+                if known.is_some() {
+                    return Ok(ControlFlow::Break(()));
+                }
             } else if is_wanted {
                 *emitted += 1;
                 bytes += emit(snapshot, key, &image)?;
@@ -124,8 +139,20 @@ impl Scan {
                 next.push(0);
                 self.rest.start = next.into();
             }
-            _ => self.is_done = true,
+            _ => self.end(),
         }
         Ok(())
+    }
+
+    /// Everything has been seen, or is known.
+    fn end(&mut self) {
+        self.is_done = true;
+        match self.known {
+            Some(known) => self.count = known,
+            None if self.query.count_only || self.query.limit > 0 => {
+                self.store.counts().learn(&self.query.range, self.pin.revision(), self.count);
+            }
+            None => {}
+        }
     }
 }

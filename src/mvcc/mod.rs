@@ -17,6 +17,7 @@
 //!    rows below R, and keeps those of R itself for watchers that start there, but without their undo images.
 
 mod compact;
+mod counts;
 pub mod defrag;
 pub mod flush;
 pub mod hash;
@@ -34,6 +35,7 @@ pub mod versions;
 pub mod watch;
 pub mod writer;
 
+pub use counts::Counts;
 pub use memtable::{Event, EventBatch};
 pub use pins::Pin;
 pub use snapshot::Snapshot;
@@ -103,6 +105,7 @@ pub struct Store {
     flushed_compacted: AtomicI64,
     ring: Ring,
     pins: Pins,
+    counts: Counts,
     /// When the last compaction came, until its history is gone.
     compacting_since: Mutex<Option<Instant>>,
     sizes: Mutex<Sizes>,
@@ -131,6 +134,7 @@ impl Store {
             flushed_compacted: AtomicI64::new(compacted),
             ring: Ring::new(revision),
             pins: Pins::default(),
+            counts: Counts::default(),
             compacting_since: Mutex::default(),
             sizes: Mutex::new(sizes),
         })
@@ -140,6 +144,11 @@ impl Store {
     pub fn flushed_revisions(txn: &storage::ReadTxn) -> Result<(i64, i64)> {
         let revision = read_i64(txn, meta::REVISION)?.unwrap_or(1);
         Ok((revision, read_i64(txn, meta::COMPACTED)?.unwrap_or(NEVER_COMPACTED)))
+    }
+
+    /// Counts of ranges that are asked for often.
+    pub fn counts(&self) -> &Counts {
+        &self.counts
     }
 
     /// Revision of the last applied write.

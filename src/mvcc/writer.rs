@@ -92,6 +92,7 @@ impl Writer<'_> {
         let batch = Arc::new(EventBatch { revision: self.revision, events: self.events });
         self.active.push(Arc::clone(&batch));
         self.store.remember(Arc::clone(&batch));
+        self.store.counts.note(self.revision, &batch.events);
         self.store.current.store(self.revision, Ordering::SeqCst);
         Some(batch)
     }

@@ -93,7 +93,11 @@ impl Script {
     }
 
     fn get(&mut self, query: &Range) -> Answer {
-        let found = read::range(&self.applier().store.snapshot(query.revision)?, query)?;
+        let found = read::range(
+            &self.applier().store.snapshot(query.revision)?,
+            query,
+            Some(self.applier().store.counts()),
+        )?;
         let mut out = vec![format!("{}{}", found.count, if found.more { " and more" } else { "" })];
         out.extend(found.kvs.iter().map(|kv| format!("  {}", show_kv(kv))));
         Ok(out.join("\n"))
@@ -112,7 +116,7 @@ impl Script {
             count_only: false,
             bounds: Default::default(),
         };
-        let found = read::range(&applier.store.snapshot(0)?, &all)?;
+        let found = read::range(&applier.store.snapshot(0)?, &all, None)?;
         out.extend(found.kvs.iter().map(|kv| format!("  {}", show_kv(kv))));
         for (id, lease) in applier.leases() {
             let keys = applier.store.keys_of_lease(*id)?;

@@ -165,9 +165,9 @@ fn run_txn<'p>(
             Op::Range(query) => {
                 METRICS.mvcc.ranges.inc();
                 let found = if query.revision > 0 {
-                    read::range(&store.snapshot(query.revision)?, query)?
+                    read::range(&store.snapshot(query.revision)?, query, Some(store.counts()))?
                 } else {
-                    read::range(writer.snapshot(), query)?
+                    read::range(writer.snapshot(), query, None)?
                 };
                 let revision = writer.revision();
                 OpOutcome::Range { revision, kvs: found.kvs, more: found.more, count: found.count }
@@ -243,6 +243,7 @@ pub(in crate::engine) fn read_txn(
     txn: &Txn,
 ) -> Result<TxnOutcome, crate::engine::Error> {
     let snapshot = store.snapshot(0)?;
+    let counts = Some(store.counts());
     let mut path = Vec::new();
     decide(&snapshot, txn, &mut path)?;
     let succeeded = path[0];
@@ -251,11 +252,11 @@ pub(in crate::engine) fn read_txn(
         let Op::Range(query) = op else { continue };
         METRICS.mvcc.ranges.inc();
         let found = match query.revision {
-            0 => read::range(&snapshot, query)?,
+            0 => read::range(&snapshot, query, counts)?,
             n if n > snapshot.revision() => return Err(Refusal::FutureRevision.into()),
             n if n < store.compacted() => return Err(Refusal::Compacted.into()),
-            n if n < 0 => read::range(&snapshot, query)?,
-            n => read::range(&store.snapshot(n)?, query)?,
+            n if n < 0 => read::range(&snapshot, query, counts)?,
+            n => read::range(&store.snapshot(n)?, query, counts)?,
         };
         let revision = snapshot.revision();
         results.push(OpOutcome::Range { revision, kvs: found.kvs, more: found.more, count: found.count });
