@@ -197,8 +197,9 @@ mod tests {
             let start: BTreeSet<u32> = (0..200).step_by(2).collect();
             let mut world = World { states: vec![start.clone(), start], dice: StdRng::seed_from_u64(seed) };
             let counts = Counts::default();
-            let ranges: Vec<KeyRange> = (0..40).map(|n| range(n, 200 - 2 * n)).collect();
-            let (mut known, mut unknown) = (0, 0);
+            // Some more than are kept.
+            let ranges: Vec<KeyRange> = (0..36).map(|n| range(n, 200 - 2 * n)).collect();
+            let mut known = 0;
             for _ in 0..2000 {
                 if world.dice.random_bool(0.4) {
                     let events = world.events();
@@ -215,13 +216,10 @@ mod tests {
                         assert_eq!(count, expected, "seed {seed}, {range:?} at {revision}");
                         known += 1;
                     }
-                    None => {
-                        counts.learn(range, revision as i64, expected);
-                        unknown += 1;
-                    }
+                    None => counts.learn(range, revision as i64, expected),
                 }
             }
-            assert!(known > unknown, "{known} known, {unknown} not");
+            assert!(known > 500, "{known} of 2000 were known");
             assert!(counts.0.lock().ranges.len() <= RANGES_MAX);
         }
     }
