@@ -188,6 +188,13 @@ pub struct Range {
     pub bounds: RevisionBounds,
 }
 
+impl Range {
+    /// Whether keys are counted that are not returned.
+    pub fn counts_more(&self) -> bool {
+        self.count_only || self.limit > 0
+    }
+}
+
 /// Inclusive bounds on the revisions of the keys read; 0 is "no bound".
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct RevisionBounds {

@@ -47,7 +47,7 @@ impl RevisionBounds {
 /// shows what is not published yet.
 pub fn range(snapshot: &Snapshot, query: &Range, counts: Option<&Counts>) -> Result<RangeResult> {
     let limit = usize::try_from(query.limit).unwrap_or(0);
-    let counts = counts.filter(|_| query.count_only || limit > 0);
+    let counts = counts.filter(|_| query.counts_more());
     let known = counts.and_then(|counts| counts.at(&query.range, snapshot.revision()));
     let learn = |count| {
         if let Some(counts) = counts.filter(|_| known.is_none()) {

@@ -47,10 +47,8 @@ impl Scan {
     /// Begins at the revision that the query asks for; fails if that can't be read.
     pub fn begin(store: &Arc<Store>, query: Range) -> Result<(Scan, Snapshot)> {
         let snapshot = store.snapshot(query.revision)?;
-        let known = match query.count_only || query.limit > 0 {
-            true => store.counts().at(&query.range, snapshot.revision()),
-            false => None,
-        };
+        let counts = query.counts_more().then(|| store.counts());
+        let known = counts.and_then(|counts| counts.at(&query.range, snapshot.revision()));
         let is_done = query.count_only && known.is_some();
         let scan = Scan {
             store: Arc::clone(store),
@@ -149,7 +147,7 @@ impl Scan {
         self.is_done = true;
         match self.known {
             Some(known) => self.count = known,
-            None if self.query.count_only || self.query.limit > 0 => {
+            None if self.query.counts_more() => {
                 self.store.counts().learn(&self.query.range, self.pin.revision(), self.count);
             }
             None => {}

@@ -1,5 +1,5 @@
-//! How many keys lie in ranges that are counted again and again: by pages of a list, or reads with a limit, whose answers
-//! tell how many keys there are in all. Counting them takes a look at each; here a count is kept up to date instead.
+//! How many keys lie in ranges that are counted again and again, mostly by reads with a limit, whose answers tell how many
+//! keys there are in all. Counting them takes a look at each; here a count is kept up to date instead.
 //!
 //! A range comes in when it was counted the long way; then each revision that makes or ends keys in it is noted, before
 //! anyone can read that revision. So the count as of a revision is the one of an earlier revision and what was noted between

@@ -3,11 +3,12 @@
 use kvist::pb::etcdserverpb as pb;
 use pb::alarm_request::AlarmAction;
 use pb::range_request::{SortOrder, SortTarget};
+use pb::response_op;
 use tonic::Code;
 
 use crate::client::{
-    COMPACTED, Client, EMPTY_KEY, FUTURE, delete, expect_error, get, keys, numbers, own, prefix, put, range,
-    revision, shared,
+    COMPACTED, Client, EMPTY_KEY, FUTURE, ToOp, delete, delete_range, expect_error, get, keys, numbers, own,
+    prefix, put, range, revision, shared, txn,
 };
 
 const INVALID_SORT: &str = "etcdserver: invalid sort option";
@@ -293,6 +294,55 @@ async fn kv_r16_revision_filters() {
             assert_eq!((response.more, response.count), (kept < expected.len(), 4));
         }
     }
+}
+
+/// KV-R8: the number of all keys, asked for again and again while keys come and go, in every shape that tells it.
+#[tokio::test]
+async fn kv_r8_counts_follow_every_change() {
+    let c = shared().await;
+    let all = || prefix("r8-many/");
+    let name = |n: i64| format!("r8-many/{n:03}");
+    let lease = c.grant().await;
+    for n in 0..100 {
+        let lease = if n < 10 { lease } else { 0 };
+        c.try_put(pb::PutRequest { lease, ..put(name(n), "v") }).await.expect("a put");
+    }
+    let first = c.revision().await;
+    let check = async |expected: i64| {
+        // Twice: what the first one counted may serve the second.
+        for _ in 0..2 {
+            let page = c.range(limited(all(), 7)).await;
+            assert_eq!((page.count, page.more, page.kvs.len()), (expected, true, 7));
+            let count = c.range(pb::RangeRequest { count_only: true, ..all() }).await.count;
+            let inside = c.txn(txn([], [limited(all(), 3).op()], [])).await.responses.remove(0);
+            let Some(response_op::Response::ResponseRange(inside)) = inside.response else {
+                panic!("a range")
+            };
+            assert_eq!((count, inside.count, inside.more), (expected, expected, true));
+            assert_eq!(c.range(all()).await.kvs.len() as i64, expected);
+        }
+        assert_eq!(c.range(pb::RangeRequest { revision: first, ..limited(all(), 7) }).await.count, 100);
+    };
+    check(100).await;
+    c.put(name(50), "again").await;
+    check(100).await;
+    c.put(name(100), "new").await;
+    check(101).await;
+    c.delete(delete_range(name(20), name(40))).await;
+    check(81).await;
+    // In one transaction: two come, one of them over a tombstone, two go, one is read after that.
+    let ops = [put(name(101), "v").op(), put(name(30), "v").op(), delete_range(name(60), name(62)).op()];
+    let answer = c.txn(txn([], [ops.to_vec(), vec![limited(all(), 1).op()]].concat(), [])).await;
+    let Some(response_op::Response::ResponseRange(read)) = &answer.responses[3].response else {
+        panic!("a range")
+    };
+    assert_eq!(read.count, 81);
+    check(81).await;
+    c.revoke(lease).await;
+    check(71).await;
+    // All of it is less than the limit.
+    let whole = c.range(limited(all(), 1000)).await;
+    assert_eq!((whole.count, whole.more, whole.kvs.len()), (71, false, 71));
 }
 
 /// KV-R18, G-9: serializable reads answer from the member; a linearizable read sees what another client just wrote.

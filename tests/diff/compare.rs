@@ -121,6 +121,7 @@ fn hash_at_the_compacted_revision(step: &Step, etcd: &Value, kvist: &Value) -> b
 fn hash_of_an_earlier_compaction(step: &Step, etcd: &Value, kvist: &Value) -> bool {
     step.call == "Maintenance/HashKV"
         && etcd["hash"].is_number()
+        && etcd["hash_revision"].as_i64() < etcd["header"]["revision"].as_i64()
         && kvist["text"] == "etcdserver: mvcc: required revision has been compacted"
 }
 

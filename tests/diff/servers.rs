@@ -13,6 +13,8 @@ use crate::support::{Server, server_binary, wait_until};
 /// election timeout.
 const FLAGS: [&str; 4] =
     ["--heartbeat-interval=10", "--election-timeout=100", "--unsafe-no-fsync", "--bcrypt-cost=4"];
+/// Longest wait for a server to know the version of its cluster.
+const PATIENCE: Duration = Duration::from_secs(30);
 /// A port may be taken between the moment it was found free and the start.
 const TRIES: usize = 3;
 
@@ -21,9 +23,6 @@ pub struct Pair {
     pub etcd: Server,
     pub kvist: Server,
 }
-
-/// Longest wait for a server to know the version of its cluster.
-const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A pair that is being started.
 pub struct Starting {
