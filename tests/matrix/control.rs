@@ -6,7 +6,7 @@
 //! | `POST /servers/1/kill` | SIGKILL |
 //! | `POST /servers/1/stop` | SIGTERM, waits for the end |
 //! | `POST /servers/1/start` | starts it again on its data and ports |
-//! | `POST /servers/1/pause`, `/resume` | SIGSTOP, SIGCONT |
+//! | `POST /servers/1/pause`, `/resume` | SIGSTOP (answers when all of it stands still), SIGCONT |
 //! | `DELETE /servers/1` | kills it and removes its data |
 //!
 //! Each suite has a service of its own, so that what it leaves behind goes with it. Called by `suite.rs`.

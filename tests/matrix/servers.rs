@@ -12,6 +12,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
+use nix::unistd::Pid;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
@@ -123,8 +125,10 @@ impl Servers {
                 return Err((409, format!("server {id} has not ended\n")));
             }
             "start" => server.start().map_err(|reason| (500, reason))?,
-            "pause" => server.signal("STOP")?,
-            "resume" => server.signal("CONT")?,
+            "pause" => server.pause()?,
+            "resume" => {
+                server.signal("CONT")?;
+            }
             _ => return Err((404, format!("{verb} is none of kill, stop, start, pause, resume\n"))),
         }
         Ok(())
@@ -236,10 +240,23 @@ impl Server {
         Ok(())
     }
 
-    fn signal(&self, name: &str) -> Result<(), Refused> {
+    /// Returns when the last of its threads stands still; the signal alone leaves some of them running for a while.
+    fn pause(&self) -> Result<(), Refused> {
+        let child = self.signal("STOP")?;
+        let pid = Pid::from_raw(child.id().try_into().expect("numbers of processes are below 2^22"));
+        // Its end counts too, else this would wait for good; what is seen is left for whoever reaps it.
+        let events = WaitPidFlag::WSTOPPED | WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT;
+        match waitid(Id::Pid(pid), events) {
+            Ok(WaitStatus::Stopped(..)) => Ok(()),
+            seen => Err((500, format!("the server does not stand still: {seen:?}\n"))),
+        }
+    }
+
+    /// The process that got the signal.
+    fn signal(&self, name: &str) -> Result<&Child, Refused> {
         let child = self.child.as_ref().ok_or((409, "the server does not run\n".to_owned()))?;
         signal(name, &child.id().to_string());
-        Ok(())
+        Ok(child)
     }
 }
 

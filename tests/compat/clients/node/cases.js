@@ -55,14 +55,6 @@ async function startServer(options = {}) {
   return server;
 }
 
-// Stops all threads of a server without TLS. Some still run when the signal is sent, so it is asked until it is silent.
-async function standStill(server) {
-  await server.pause();
-  const silent = () =>
-    fetch(`${server.endpoint}/version`, { signal: AbortSignal.timeout(300) }).then(answer => answer.text()).then(() => false, () => true);
-  await waitUntil(silent, 'the server to stand still');
-}
-
 let shared;
 
 // The server of all cases that disturb nobody: they use keys below `fresh()`. It ends with the runner.
@@ -212,5 +204,5 @@ async function main() {
 }
 
 module.exports = {
-  PATIENCE, Skip, cleanup, connect, eq, fails, fresh, main, next, ok, sleep, standStill, startServer, test, waitUntil,
+  PATIENCE, Skip, cleanup, connect, eq, fails, fresh, main, next, ok, sleep, startServer, test, waitUntil,
 };

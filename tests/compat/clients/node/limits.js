@@ -11,7 +11,7 @@ const {
   ClientClosedError, GRPCCancelledError, GRPCDeadlineExceededError, GRPCInvalidArgumentError, GRPCResourceExhastedError,
   GRPCUnavailableError,
 } = require('etcd3');
-const { cleanup, connect, eq, fails, fresh, next, ok, standStill, startServer, test, waitUntil } = require('./cases');
+const { cleanup, connect, eq, fails, fresh, next, ok, startServer, test, waitUntil } = require('./cases');
 
 // No retries: each error comes through as it is.
 const BARE = { faultHandling: { host: () => noop, global: noop } };
@@ -67,7 +67,7 @@ test('cancel/a deadline passes while the server stands still', async () => {
   const client = await connect(server, BARE);
   await client.put('key').value('one');
   const soon = () => ({ deadline: Date.now() + 300 });
-  await standStill(server);
+  await server.pause();
   await fails(client.get('key').options(soon()).exec(), GRPCDeadlineExceededError);
   await fails(client.put('key').value('two').options(soon()).exec(), GRPCDeadlineExceededError);
   await fails(client.maintenance.status(soon()), GRPCDeadlineExceededError);
@@ -76,7 +76,7 @@ test('cancel/a deadline passes while the server stands still', async () => {
   await waitUntil(() => client.get('key').options({ deadline: Date.now() + 5000 }).exec().catch(() => null), 'an answer');
   const strict = await connect(server, { ...BARE, defaultCallOptions: () => ({ deadline: Date.now() + 3000 }) });
   eq((await strict.put('key').value('three')).header.revision, (await client.get('key').exec()).header.revision, 'in time');
-  await standStill(server);
+  await server.pause();
   await fails(strict.get('key').exec(), GRPCDeadlineExceededError);
   await server.resume();
 });
@@ -98,7 +98,7 @@ test('cancel/calls of a closed client', async () => {
   const server = await startServer();
   const client = await connect(server, BARE);
   await client.put('key').value('x');
-  await standStill(server);
+  await server.pause();
   const underWay = client.get('key').exec();
   const closed = fails(underWay, GRPCCancelledError).catch(e => e);
   client.close();

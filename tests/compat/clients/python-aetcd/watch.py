@@ -99,10 +99,9 @@ async def compacted():
             eq([event.kv.value for event in events], [b"2", b"3"], "from the compact revision on")
 
 
-async def follow(server, prefix, seen):
-    """What an application does with this client: after a broken stream it watches again, from the next revision."""
+async def follow(server, prefix, revision, seen):
+    """What an application does that has read up to a revision: after a broken stream it watches again, from the next one."""
     async with connect(server, options=QUICK_RECONNECT) as client:
-        revision = (await client.get_prefix(prefix)).header.revision
         while True:
             try:
                 async for event in await client.watch_prefix(prefix, start_revision=revision + 1):
@@ -129,7 +128,8 @@ async def reconnect():
     with Server() as server:
         async with connect(server, options=QUICK_RECONNECT) as client:
             seen = asyncio.Queue()
-            follower = asyncio.create_task(follow(server, b"r/", seen))
+            revision = (await client.get_prefix(b"r/")).header.revision
+            follower = asyncio.create_task(follow(server, b"r/", revision, seen))
             wanted = []
             for end in (server.kill, server.stop, None):
                 for _ in range(40):

@@ -139,10 +139,9 @@ def compacted():
         cancel()
 
 
-def follow(server, prefix, seen, done):
-    """What an application does with this client: after a broken stream it watches again, from the next revision."""
+def follow(server, prefix, revision, seen, done):
+    """What an application does that has read up to a revision: after a broken stream it watches again, from the next one."""
     client = connect(server, grpc_options=QUICK_RECONNECT)
-    revision = client.get_prefix_response(prefix).header.revision
     while not done.is_set():
         try:
             events, _ = client.watch_prefix(prefix, start_revision=revision + 1)
@@ -170,7 +169,8 @@ def reconnect():
     with Server() as server:
         client = connect(server, grpc_options=QUICK_RECONNECT)
         seen, done = queue.Queue(), threading.Event()
-        threading.Thread(target=follow, args=(server, "r/", seen, done), daemon=True).start()
+        revision = client.get_prefix_response("r/").header.revision
+        threading.Thread(target=follow, args=(server, "r/", revision, seen, done), daemon=True).start()
         wanted = []
         for end in (server.kill, server.stop, None):
             for _ in range(40):

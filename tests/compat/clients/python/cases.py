@@ -69,17 +69,8 @@ class Server:
         self._do("start")
 
     def pause(self):
-        """Stops all threads of a server without TLS. Some still run when the signal is sent, so it is asked until it is
-        silent."""
+        """Stops all threads."""
         self._do("pause")
-        wait_until(self._silent, "the server to stand still")
-
-    def _silent(self):
-        try:
-            urllib.request.urlopen(f"{self.endpoint}/version", timeout=0.3).read()
-            return False
-        except OSError:
-            return True
 
     def resume(self):
         self._do("resume")
