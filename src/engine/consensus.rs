@@ -1,10 +1,12 @@
 //! The seam that consensus plugs into. The engine proposes entries and asks for read indexes; how they are agreed on is
 //! `raft`'s matter.
 
+use super::ask::{Answer, Question, Whom};
 use super::command::Applied;
 use super::entry::Entry;
 use super::error::Error;
 use crate::types::MemberId;
+use serde::{Deserialize, Serialize};
 use std::future::Future;
 use std::pin::Pin;
 
@@ -26,6 +28,19 @@ pub struct Status {
     pub is_learner: bool,
 }
 
+/// What a leader knows of another member.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PeerState {
+    /// Its id.
+    pub id: MemberId,
+    /// Milliseconds for which it has answered without a break; `None`: it does not answer.
+    pub active_ms: Option<u64>,
+    /// Whether it votes.
+    pub is_voter: bool,
+    /// Entries that it lacks, as far as the leader knows; `None`: nothing is known yet.
+    pub behind: Option<u64>,
+}
+
 /// See the module.
 pub trait Consensus: Send + Sync {
     /// Gets an entry committed and applied; resolves with what the applier answered on this member.
@@ -39,4 +54,16 @@ pub trait Consensus: Send + Sync {
 
     /// Current term; asked for with every answer, so it must cost next to nothing.
     fn term(&self) -> u64;
+
+    /// Of the leader: hands over to another voter; resolves when that one leads.
+    fn move_leader(&self, to: MemberId) -> BoxFuture<'_, Result<(), Error>>;
+
+    /// Of the leader: what it knows of the others. Of anybody else: nothing.
+    fn peers(&self) -> Vec<PeerState>;
+
+    /// Asks another member.
+    fn ask(&self, whom: Whom, question: Question) -> BoxFuture<'_, Result<Answer, Error>>;
+
+    /// Resolves when `id` takes part in consensus no more, after its removal was applied here.
+    fn left(&self, id: MemberId) -> BoxFuture<'_, Result<(), Error>>;
 }

@@ -39,6 +39,12 @@ pub enum Error {
     /// Another member is reached by this URL.
     #[error("peer URLs already exist")]
     PeerUrlTaken,
+    /// This member can't take the lead.
+    #[error("bad leader transferee")]
+    BadTransferee,
+    /// Another member answered something that nothing here has a name for.
+    #[error("{0}")]
+    Peer(String),
 }
 
 /// Result of an engine call.

@@ -4,6 +4,7 @@
 //! ([`consensus`]) and hands back what the applier ([`apply`]) made of them; it reads, watches and keeps leases.
 
 pub mod apply;
+pub mod ask;
 pub mod auth;
 pub mod auto_compact;
 pub mod command;
@@ -38,6 +39,7 @@ use crate::lease::lessor::Renewal;
 use crate::mvcc::Store;
 use crate::types::{LeaseId, MemberId};
 use apply::Applier;
+use ask::{Answer, Question, Whom};
 use bytes::Bytes;
 use command::{AlarmKind, Command, Member, Outcome, Range, Refusal, Txn, TxnOutcome};
 use consensus::{Consensus, Status};
@@ -276,8 +278,16 @@ impl Engine {
         }
     }
 
-    /// Renews a lease; the TTL granted, or 0 when there is no such lease or it is about to end.
+    /// Renews a lease, at the leader; the TTL granted, or 0 when there is no such lease or it is about to end.
     pub async fn lease_keep_alive(&self, id: LeaseId) -> Result<i64> {
+        match self.ask(Whom::Leader, Question::RenewLease(id)).await? {
+            Answer::Renewed(ttl_secs) => Ok(ttl_secs),
+            other => Err(ask::unexpected(&other)),
+        }
+    }
+
+    /// Renews a lease here, as the leader.
+    async fn renew_here(&self, id: LeaseId) -> Result<i64> {
         match self.0.leases.renew(id) {
             Renewal::Renewed { ttl_secs, reset } => {
                 if reset {
@@ -290,9 +300,17 @@ impl Engine {
         }
     }
 
-    /// Milliseconds left of a lease and seconds granted.
-    pub fn lease_remaining(&self, id: LeaseId) -> Option<(u64, i64)> {
-        self.0.leases.remaining(id)
+    /// Milliseconds left of a lease and seconds granted, as the leader knows.
+    pub async fn lease_remaining(&self, id: LeaseId) -> Result<Option<(u64, i64)>> {
+        match self.ask(Whom::Leader, Question::LeaseRemaining(id)).await? {
+            Answer::Remaining(remaining) => Ok(remaining),
+            other => Err(ask::unexpected(&other)),
+        }
+    }
+
+    /// Hands the lead over; resolves when the other member leads.
+    pub async fn move_leader(&self, to: MemberId) -> Result<()> {
+        self.ask(Whom::Leader, Question::MoveLeader(to)).await.map(drop)
     }
 
     /// Keys attached to a lease.

@@ -7,7 +7,8 @@ use super::wal::Wal;
 use super::{Peer, Types, wal};
 use crate::engine::apply::{Applier, LogPosition};
 use crate::engine::command::Applied;
-use crate::engine::consensus::{BoxFuture, Consensus, Status};
+use crate::engine::ask::{Answer, Question, Whom};
+use crate::engine::consensus::{BoxFuture, Consensus, PeerState, Status};
 use crate::engine::entry::Entry;
 use crate::engine::error::Error;
 use crate::metrics::METRICS;
@@ -265,6 +266,22 @@ impl Consensus for Node {
 
     fn term(&self) -> u64 {
         self.term.load(Ordering::Relaxed)
+    }
+
+    fn move_leader(&self, _to: MemberId) -> BoxFuture<'_, Result<(), Error>> {
+        Box::pin(async { Err(Error::BadTransferee) })
+    }
+
+    fn peers(&self) -> Vec<PeerState> {
+        Vec::new()
+    }
+
+    fn ask(&self, _whom: Whom, _question: Question) -> BoxFuture<'_, Result<Answer, Error>> {
+        Box::pin(async { Err(Error::NoLeader) })
+    }
+
+    fn left(&self, _id: MemberId) -> BoxFuture<'_, Result<(), Error>> {
+        Box::pin(async { Ok(()) })
     }
 
     fn status(&self) -> Status {

@@ -210,6 +210,8 @@ pub fn status(error: engine::Error) -> Status {
         engine::Error::Stopped => Error::Stopped,
         engine::Error::MemberNotFound => Error::MemberNotFound,
         engine::Error::PeerUrlTaken => Error::PeerUrlExists,
+        engine::Error::BadTransferee => Error::BadTransferee,
+        engine::Error::Peer(text) => return Status::unknown(text),
     };
     error.into()
 }

@@ -82,7 +82,8 @@ impl Lease for Etcd {
         let mut permit = self.engine.permit_leases(caller.as_ref(), wanted).map_err(error::status)?;
         let mut response =
             LeaseTimeToLiveResponse { header: Some(self.header_now()), id, ttl: -1, ..Default::default() };
-        if let Some((remaining_ms, granted_secs)) = self.engine.lease_remaining(id) {
+        let remaining = self.engine.lease_remaining(id).await.map_err(error::status)?;
+        if let Some((remaining_ms, granted_secs)) = remaining {
             response.ttl = (remaining_ms / 1000) as i64;
             response.granted_ttl = granted_secs;
             if with_keys {
