@@ -8,12 +8,14 @@ mod auth_state;
 #[cfg(test)]
 mod determinism_test;
 mod lease;
+pub(super) mod members;
 #[cfg(test)]
 mod script_syntax;
 #[cfg(test)]
 mod script_test;
 mod txn;
 
+pub use members::Learners;
 pub(super) use txn::read_txn;
 
 use super::command::{AlarmKind, Applied, Command, Kv, Member, Outcome, Refusal};
@@ -64,6 +66,8 @@ pub struct Effects {
     pub leases: Vec<LeaseChange>,
     /// Changes of tokens, in order.
     pub tokens: Vec<auth::store::TokenChange>,
+    /// Members that were removed.
+    pub removed_members: Vec<MemberId>,
 }
 
 /// See the module.
@@ -72,6 +76,9 @@ pub struct Applier {
     leases: Leases,
     alarms: BTreeSet<(MemberId, AlarmKind)>,
     members: BTreeMap<MemberId, Member>,
+    /// Ids that never return.
+    removed: BTreeSet<MemberId>,
+    learners: Arc<Learners>,
     auth: Arc<auth::Store>,
     versions: Versions,
     applied: Option<LogPosition>,
@@ -88,11 +95,14 @@ impl Applier {
     pub fn load(store: Arc<Store>) -> mvcc::Result<Applier> {
         let loaded = store.read_flushed(|txn| {
             let applied = admin::read_applied(txn)?;
+            let members = members::read_members(txn)?;
             Ok(Applier {
                 store: Arc::clone(&store),
                 leases: table::load(txn)?,
                 alarms: admin::read_alarms(txn)?,
-                members: admin::read_members(txn)?,
+                learners: Arc::new(Learners::of(&members)),
+                members,
+                removed: members::read_removed(txn)?,
                 versions: admin::read_versions(txn)?,
                 auth: Arc::new(auth::Store::new(auth::table::load(txn)?)),
                 applied,
@@ -134,9 +144,19 @@ impl Applier {
         &self.alarms
     }
 
-    /// What members have published of themselves.
+    /// Who belongs to the cluster.
     pub fn members(&self) -> &BTreeMap<MemberId, Member> {
         &self.members
+    }
+
+    /// Who does so no more, and never will again.
+    pub fn removed(&self) -> &BTreeSet<MemberId> {
+        &self.removed
+    }
+
+    /// Who of the members only receives the log, for those who ask often.
+    pub fn learners(&self) -> &Arc<Learners> {
+        &self.learners
     }
 
     /// The store that it writes to.
@@ -191,6 +211,10 @@ impl Applier {
             Command::Downgrade { target } => Ok(self.downgrade(*target)),
             Command::SetClusterVersion(version) => Ok(self.set_cluster_version(*version)),
             Command::Auth(change) => Ok(self.change_auth(change, position)),
+            Command::AddMember(member) => Ok(self.add_member(member)),
+            Command::RemoveMember { id } => Ok(self.remove_member(*id)),
+            Command::PromoteMember { id } => Ok(self.promote_member(*id)),
+            Command::UpdateMember { id, peer_urls } => Ok(self.update_member(*id, peer_urls)),
         }
     }
 
@@ -235,6 +259,10 @@ impl Applier {
                 | Command::Downgrade { .. }
                 | Command::SetClusterVersion(_)
                 | Command::Auth(_)
+                | Command::AddMember(_)
+                | Command::RemoveMember { .. }
+                | Command::PromoteMember { .. }
+                | Command::UpdateMember { .. }
         );
         if is_on(AlarmKind::Corrupt) && !is_harmless {
             return Some(Refusal::Corrupt);
