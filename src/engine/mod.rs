@@ -176,6 +176,11 @@ impl Engine {
         Status { applied, committed: status.committed.max(applied), is_learner, ..status }
     }
 
+    /// Whether anybody leads, as far as this member knows.
+    pub fn has_leader(&self) -> bool {
+        self.0.consensus.status().leader != 0
+    }
+
     /// Current term.
     pub fn term(&self) -> u64 {
         self.0.consensus.term()
