@@ -257,9 +257,11 @@ async fn start(config: &Config) -> Result<Running, Error> {
     let started = Node::start(options, parts, on_applied).await;
     let Started { node, failed } = started.map_err(Error::Consensus)?;
     let _ = node_cell.set((Arc::clone(&node), Handle::current()));
+    let learners = Arc::clone(applier.lock().learners());
     let engine = Engine::new(Parts {
         store,
         applier,
+        learners,
         hub: hub.clone(),
         flusher: flusher.clone(),
         leases: Arc::clone(&leases),
@@ -271,6 +273,9 @@ async fn start(config: &Config) -> Result<Running, Error> {
             request_bytes_max: config.limits.request_bytes_max as usize,
             lease_ttl_min_secs: ttl_min_secs,
             slow_read: config.slow.apply,
+            request_timeout: REQUEST_TIMEOUT + 2 * election_timeout,
+            learners_max: config.cluster.learners_max,
+            strict_reconfig_check: config.cluster.strict_reconfig_check,
         },
     });
     leases.promote(election_timeout);

@@ -225,6 +225,10 @@ impl fmt::Display for Entry {
             Command::Downgrade { .. } => "downgrade",
             Command::SetClusterVersion(_) => "set-cluster-version",
             Command::Auth(_) => "auth",
+            Command::AddMember(_) => "add-member",
+            Command::RemoveMember { .. } => "remove-member",
+            Command::PromoteMember { .. } => "promote-member",
+            Command::UpdateMember { .. } => "update-member",
         };
         write!(f, "{kind} ({} bytes)", self.0.bytes.len())
     }

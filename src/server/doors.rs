@@ -31,6 +31,7 @@ impl Doors {
             request_bytes_max: config.limits.request_bytes_max as usize,
             progress_interval: config.watch_progress_interval,
             stops_on_defrag: config.gates.is_open("StopGRPCServiceOnDefrag"),
+            election_timeout: config.raft.election_timeout,
         };
         let etcd = Etcd::new(engine.clone(), &options, shutdown.clone());
         let grpc = Front::new(etcd, options.request_bytes_max + MESSAGE_OVERHEAD, config.slow.unary);
