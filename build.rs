@@ -15,6 +15,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     std::fs::write(descriptors, files.encode_to_vec())?;
     tonic_prost_build::configure().compile_fds(files)?;
     // Entries are not copied out of the frames that they come in.
-    tonic_prost_build::configure().bytes(".kvist.peer").compile_fds(protox::compile(PEER_FILES, ["proto"])?)?;
+    tonic_prost_build::configure()
+        .bytes(".kvist.peer")
+        .compile_fds(protox::compile(PEER_FILES, ["proto"])?)?;
     Ok(())
 }

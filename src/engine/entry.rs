@@ -289,7 +289,11 @@ mod tests {
         let entry = Entry::decode(Bytes::from_static(stored)).unwrap();
         assert_eq!((entry.ticket(), entry.command(), entry.time_ms()), (Some(ticket), plain.command(), 5));
         let again = Ticket { proposer: 7, number: 1 };
-        assert_eq!(entry.ticketed(again), plain.ticketed(again), "a new ticket takes the place of the old one");
+        assert_eq!(
+            entry.ticketed(again),
+            plain.ticketed(again),
+            "a new ticket takes the place of the old one"
+        );
         for cut in 4..stored.len() {
             assert!(Entry::decode(Bytes::from_static(&stored[..cut])).is_err());
         }

@@ -222,6 +222,17 @@ impl Engine {
         Err(Refusal::Auth(crate::auth::Error::OldRevision).into())
     }
 
+    /// Gets a decision of the leader of `term` through the log; fails if this member is not that leader any more.
+    async fn write_in(&self, term: u64, command: Command) -> Result<Outcome> {
+        let entry = Entry::new(Origin::Server, command, now_ms());
+        Ok(self.0.consensus.propose_in(term, entry).await??)
+    }
+
+    /// Whether this member leads.
+    pub fn leads(&self) -> bool {
+        self.status().leader == self.0.identity.member
+    }
+
     /// Refuses what needs space when the quota is reached, and raises the alarm then. `cost`: bytes it may add.
     pub async fn check_quota(&self, cost: u64) -> Result<()> {
         let Some(quota) = self.0.limits.quota else { return Ok(()) };
@@ -303,10 +314,14 @@ impl Engine {
 
     /// Renews a lease here, as the leader.
     async fn renew_here(&self, id: LeaseId) -> Result<i64> {
+        let term = self.0.leases.term();
         match self.0.leases.renew(id) {
             Renewal::Renewed { ttl_secs, reset } => {
                 if reset {
-                    self.write(Origin::Server, Command::LeaseCheckpoint(vec![(id, 0)])).await?;
+                    self.write_in(term, Command::LeaseCheckpoint(vec![(id, 0)])).await?;
+                } else {
+                    // Another leader may decide by now, and would not know of it.
+                    self.confirm_leader().await?;
                 }
                 Ok(ttl_secs)
             }

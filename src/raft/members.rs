@@ -10,8 +10,8 @@ use crate::engine::error::Error;
 use crate::pb::peer::AskRequest;
 use crate::pb::peer::peer_client::PeerClient;
 use crate::types::MemberId;
-use openraft::async_runtime::WatchReceiver;
 use openraft::ChangeMembers;
+use openraft::async_runtime::WatchReceiver;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,8 +32,10 @@ struct View {
 
 /// One change that brings `have` nearer to `want`; `ready` are the learners that have caught up.
 fn next_change(want: &View, have: &View, ready: &BTreeSet<MemberId>) -> Option<ChangeMembers<u64, Peer>> {
-    let gone: BTreeSet<MemberId> = have.peers.keys().filter(|id| !want.peers.contains_key(id)).copied().collect();
-    let (voters, learners): (BTreeSet<_>, BTreeSet<_>) = gone.into_iter().partition(|id| have.voters.contains(id));
+    let gone: BTreeSet<MemberId> =
+        have.peers.keys().filter(|id| !want.peers.contains_key(id)).copied().collect();
+    let (voters, learners): (BTreeSet<_>, BTreeSet<_>) =
+        gone.into_iter().partition(|id| have.voters.contains(id));
     if !voters.is_empty() && voters.len() < have.voters.len() {
         return Some(ChangeMembers::RemoveVoters(voters));
     }
@@ -41,12 +43,15 @@ fn next_change(want: &View, have: &View, ready: &BTreeSet<MemberId>) -> Option<C
         return Some(ChangeMembers::RemoveNodes(learners));
     }
     let is_new = |(id, _): &(&MemberId, &Peer)| !have.peers.contains_key(id);
-    let new: BTreeMap<_, _> = want.peers.iter().filter(is_new).map(|(id, peer)| (*id, peer.clone())).collect();
+    let new: BTreeMap<_, _> =
+        want.peers.iter().filter(is_new).map(|(id, peer)| (*id, peer.clone())).collect();
     if !new.is_empty() {
         return Some(ChangeMembers::AddNodes(new));
     }
-    let moved = |(id, peer): &(&MemberId, &Peer)| have.peers.get(id).is_some_and(|known| known.urls != peer.urls);
-    let moved: BTreeMap<_, _> = want.peers.iter().filter(moved).map(|(id, peer)| (*id, peer.clone())).collect();
+    let moved =
+        |(id, peer): &(&MemberId, &Peer)| have.peers.get(id).is_some_and(|known| known.urls != peer.urls);
+    let moved: BTreeMap<_, _> =
+        want.peers.iter().filter(moved).map(|(id, peer)| (*id, peer.clone())).collect();
     if !moved.is_empty() {
         return Some(ChangeMembers::SetNodes(moved));
     }
@@ -81,7 +86,8 @@ pub async fn follow_table(node: Arc<Node>) {
         let Some(have) = node.membership() else { continue };
         let Some(change) = next_change(&want, &have, &node.ready()) else { continue };
         tracing::info!(%change, "consensus follows the table of members");
-        let changed = tokio::time::timeout(node.request_timeout(), node.raft().change_membership(change, false));
+        let changed =
+            tokio::time::timeout(node.request_timeout(), node.raft().change_membership(change, false));
         match changed.await {
             Ok(Ok(_)) => {}
             Ok(Err(error)) => tracing::warn!(%error, "could not change the membership; trying again"),
@@ -102,14 +108,16 @@ impl Node {
     }
 
     fn is_peer(&self, id: MemberId) -> bool {
-        let metrics = self.raft().server_metrics();
-        metrics.borrow_watched().membership_config.get_node(&id).is_some()
+        let metrics = self.raft().metrics();
+        metrics.borrow_watched().committed_membership_config.get_node(&id).is_some()
     }
 
     /// Learners that have caught up.
     fn ready(&self) -> BTreeSet<MemberId> {
         let is_ready = |peer: &PeerState| {
-            !peer.is_voter && peer.active_ms.is_some() && peer.behind.is_some_and(|behind| behind <= BEHIND_MAX)
+            !peer.is_voter
+                && peer.active_ms.is_some()
+                && peer.behind.is_some_and(|behind| behind <= BEHIND_MAX)
         };
         self.peers().into_iter().filter(is_ready).map(|peer| peer.id).collect()
     }
@@ -169,7 +177,7 @@ impl Node {
     }
 
     async fn put_to(&self, to: MemberId, question: &[u8]) -> Result<Answer, Error> {
-        let link = self.link(to).ok_or(Error::MemberNotFound)?;
+        let link = self.link(to).ok_or_else(|| Error::Peer(format!("there is no member {to:x}")))?;
         let mut client = PeerClient::new(link.lane(Lane::Control));
         let request = link.signed(AskRequest { question: question.to_vec().into() });
         let answer = client.ask(request).await.map_err(|status| Error::Peer(status.message().to_owned()))?;
@@ -200,10 +208,16 @@ mod tests {
         assert!(matches!(added, Some(ChangeMembers::AddNodes(new)) if new.keys().eq([&3])));
         let joined = view(&[(1, "a"), (2, "b"), (3, "c")], &[1, 2]);
         assert_eq!(next_change(&want, &joined, &BTreeSet::new()), None);
-        assert_eq!(next_change(&want, &joined, &ready), Some(ChangeMembers::AddVoterIds(BTreeSet::from([3]))));
+        assert_eq!(
+            next_change(&want, &joined, &ready),
+            Some(ChangeMembers::AddVoterIds(BTreeSet::from([3])))
+        );
         // Who goes, goes first; the last voter stays.
         let fewer = view(&[(1, "a"), (3, "c")], &[1]);
-        assert_eq!(next_change(&fewer, &joined, &ready), Some(ChangeMembers::RemoveVoters(BTreeSet::from([2]))));
+        assert_eq!(
+            next_change(&fewer, &joined, &ready),
+            Some(ChangeMembers::RemoveVoters(BTreeSet::from([2])))
+        );
         let none = view(&[(3, "c")], &[3]);
         assert_eq!(next_change(&none, &view(&[(1, "a"), (3, "c")], &[1]), &BTreeSet::new()), None);
         let without_learner = view(&[(1, "a"), (2, "b")], &[1, 2]);
@@ -211,6 +225,8 @@ mod tests {
         assert_eq!(removed, Some(ChangeMembers::RemoveNodes(BTreeSet::from([3]))));
         // Who has moved.
         let moved = view(&[(1, "a"), (2, "x"), (3, "c")], &[1, 2]);
-        assert!(matches!(next_change(&moved, &joined, &ready), Some(ChangeMembers::SetNodes(m)) if m.keys().eq([&2])));
+        assert!(
+            matches!(next_change(&moved, &joined, &ready), Some(ChangeMembers::SetNodes(m)) if m.keys().eq([&2]))
+        );
     }
 }

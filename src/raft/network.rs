@@ -2,14 +2,12 @@
 
 use super::peer::client::Client;
 use super::peer::{Link, Links};
-use super::{Peer, SnapshotData, Types, Vote};
+use super::{Peer, Snapshot, SnapshotData, Types, Vote};
 use crate::types::MemberId;
 use futures_util::Stream;
 use openraft::base::{BoxFuture, BoxStream};
 use openraft::errors::{NetworkError, RPCError, ReplicationClosed, StreamingError, Unreachable};
-use openraft::network::{
-    Backoff, RPCOption, RaftNetworkFactory, RaftNetworkV2, stream_append_sequential,
-};
+use openraft::network::{Backoff, RPCOption, RaftNetworkFactory, RaftNetworkV2, stream_append_sequential};
 use openraft::raft::{
     AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, StreamAppendResult, TransferLeaderRequest,
     TransferLeaderResponse, VoteRequest, VoteResponse,
@@ -23,8 +21,6 @@ use tokio::sync::Notify;
 
 /// How long a failed call waits for its next try.
 const BACKOFF: Duration = Duration::from_millis(20);
-
-type Snapshot = openraft::alias::SnapshotOf<Types, SnapshotData>;
 
 /// What calls to peers bring to light. Cheap to clone.
 #[derive(Clone, Default)]
@@ -126,7 +122,10 @@ impl RaftNetworkV2<Types> for Connection {
         &'s mut self,
         input: S,
         option: RPCOption,
-    ) -> BoxFuture<'s, Result<BoxStream<'s, Result<StreamAppendResult<Types>, RPCError<Types>>>, RPCError<Types>>>
+    ) -> BoxFuture<
+        's,
+        Result<BoxStream<'s, Result<StreamAppendResult<Types>, RPCError<Types>>>, RPCError<Types>>,
+    >
     where
         S: Stream<Item = AppendEntriesRequest<Types>> + Send + Unpin + 'static,
     {

@@ -4,6 +4,7 @@ use super::log_store::LogStore;
 use super::network::{Activity, Network};
 use super::peer::{Link, Links};
 use super::propose::{self, Forward};
+use super::purge::Keep;
 use super::reads::{self, Read};
 use super::state_machine::{OnApplied, StateMachine};
 use super::waiting::Waiting;
@@ -15,12 +16,13 @@ use crate::engine::command::Applied;
 use crate::engine::consensus::{BoxFuture, Consensus, PeerState, Status};
 use crate::engine::entry::Entry;
 use crate::engine::error::Error;
+use crate::engine::flusher::Flusher;
 use crate::metrics::METRICS;
 use crate::mvcc::Store;
 use crate::types::MemberId;
 use openraft::async_runtime::WatchReceiver;
 use openraft::errors::Fatal;
-use openraft::{Raft, ServerState, SnapshotPolicy};
+use openraft::{Instant as _, Raft, ServerState, SnapshotPolicy};
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, HashMap};
 use std::io;
@@ -57,7 +59,7 @@ pub struct Options {
     /// Applying an entry for longer is logged.
     pub slow_apply: Duration,
     /// Which entries are kept.
-    pub keep: super::purge::Keep,
+    pub keep: Keep,
 }
 
 /// Who leads, as this member sees it.
@@ -85,7 +87,7 @@ pub struct Node {
     request_timeout: Duration,
     election_timeout: Duration,
     heartbeat: Duration,
-    keep: super::purge::Keep,
+    keep: Keep,
     proposals: AtomicU64,
     /// Leader of a cluster in which nobody else votes: local reads are linearizable.
     is_sole_voter_leader: AtomicBool,
@@ -114,14 +116,14 @@ pub struct State {
     /// What is told of each applied batch.
     pub on_applied: OnApplied,
     /// Puts a received state in place.
-    pub install: super::state_machine::Install,
+    pub flusher: Flusher,
 }
 
 impl Node {
     /// Opens the log and starts consensus on the current runtime; founds a new cluster when there is none yet. A member
     /// that votes alone leads, and has applied everything in its log, when this returns; others go on at their own pace.
     pub async fn start(options: Options, links: Links, state: State) -> io::Result<Started> {
-        let State { applier, store, on_applied, install } = state;
+        let State { applier, store, on_applied, flusher } = state;
         let (flushed, installed) = {
             let applier = applier.lock();
             (applier.applied(), applier.installed())
@@ -133,8 +135,8 @@ impl Node {
             me: options.id,
             applier: Arc::clone(&applier),
             store,
+            flusher,
             on_applied,
-            install,
             waiting: Arc::clone(&waiting),
             applied: applied_sender,
             slow_apply: options.slow_apply,
@@ -142,7 +144,8 @@ impl Node {
         let config = Arc::new(config(&options).map_err(io::Error::other)?);
         let activity = Activity::default();
         let network = Network::new(links.clone(), activity.clone(), options.election_timeout);
-        let raft = Raft::new(options.id, config, network, log.clone(), machine).await.map_err(io::Error::other)?;
+        let raft =
+            Raft::new(options.id, config, network, log.clone(), machine).await.map_err(io::Error::other)?;
         let (forwards, forward_queue) = propose::queue();
         let (reads, read_queue) = reads::queue();
         let node = Arc::new(Node {
@@ -225,6 +228,11 @@ impl Node {
         self.raft.initialize(founders).await.map_err(io::Error::other)
     }
 
+    /// Whether this member leads, and nobody else votes.
+    pub fn votes_alone(&self) -> bool {
+        self.is_sole_voter_leader.load(Ordering::SeqCst)
+    }
+
     fn is_sole_voter(&self) -> bool {
         let metrics = self.raft.server_metrics();
         let metrics = metrics.borrow_watched();
@@ -241,8 +249,8 @@ impl Node {
         let leads = metrics.state == ServerState::Leader;
         let silence = self.election_timeout * SILENCE_ELECTIONS;
         let is_alone = leads && !is_sole && {
-            let ack = metrics.millis_since_quorum_ack;
-            ack.is_some_and(|ms| Duration::from_millis(ms) > silence)
+            let ack = metrics.last_quorum_acked.as_ref();
+            ack.is_some_and(|ack| ack.elapsed() > silence)
         };
         let mut leader = metrics.current_leader.unwrap_or(0);
         let before = *self.leadership.borrow();
@@ -442,7 +450,7 @@ impl Node {
         &self.reads
     }
 
-    pub(super) fn keep(&self) -> super::purge::Keep {
+    pub(super) fn keep(&self) -> Keep {
         self.keep
     }
 
@@ -519,6 +527,13 @@ impl Consensus for Node {
         })
     }
 
+    fn propose_in(&self, term: u64, entry: Entry) -> BoxFuture<'_, Result<Applied, Error>> {
+        Box::pin(async move {
+            let written = tokio::time::timeout(self.request_timeout, self.write_in(term, entry)).await;
+            written.unwrap_or(Err(Error::Timeout))
+        })
+    }
+
     fn read_index(&self) -> BoxFuture<'_, Result<(), Error>> {
         Box::pin(async move {
             if self.is_sole_voter_leader.load(Ordering::SeqCst) {
@@ -540,7 +555,7 @@ impl Consensus for Node {
         Status {
             leader: leadership.leader,
             term: metrics.current_term,
-            committed: metrics.committed.or(metrics.last_applied).map_or(0, |id| id.index),
+            committed: metrics.cluster_committed.or(metrics.last_applied).map_or(0, |id| id.index),
             applied: metrics.last_applied.map_or(0, |id| id.index),
             is_learner: metrics.state == ServerState::Learner,
         }
@@ -576,8 +591,13 @@ impl Consensus for Node {
     fn left(&self, id: MemberId) -> BoxFuture<'_, Result<(), Error>> {
         Box::pin(async move {
             let metrics = self.raft.wait(Some(self.request_timeout));
-            let is_gone = |m: &openraft::RaftMetrics<Types>| m.membership_config.get_node(&id).is_none();
-            metrics.metrics(is_gone, "a removed member takes part no more").await.map(drop).map_err(|_| Error::Timeout)
+            let is_gone =
+                |m: &openraft::RaftMetrics<Types>| m.committed_membership_config.get_node(&id).is_none();
+            metrics
+                .metrics(is_gone, "a removed member takes part no more")
+                .await
+                .map(drop)
+                .map_err(|_| Error::Timeout)
         })
     }
 }

@@ -1,8 +1,9 @@
 //! Writes: proposed here if this member leads, else sent to the one that does.
 
+use super::Types;
 use super::node::{Leadership, Node};
-use super::waiting::{Fate, Waiting};
 use super::peer::{Lane, Link};
+use super::waiting::{Fate, Waiting};
 use crate::engine::command::Applied;
 use crate::engine::entry::{Entry, Ticket};
 use crate::engine::error::Error;
@@ -10,6 +11,8 @@ use crate::pb::peer::ProposeRequest;
 use crate::pb::peer::peer_client::PeerClient;
 use crate::types::MemberId;
 use openraft::errors::{ClientWriteError, RaftError};
+use openraft::impls::ProgressResponder;
+use openraft::raft::ClientWriteResult;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -52,6 +55,19 @@ impl Node {
                     Fate::Unknown => return Err(Error::LeaderChanged),
                 }
             }
+        }
+    }
+
+    /// Gets an entry applied if this member leads in `term`, and else does nothing.
+    pub(super) async fn write_in(&self, term: u64, entry: Entry) -> Result<Applied, Error> {
+        let (responder, outcome) = ProgressResponder::<Types, ClientWriteResult<Types>>::complete_only();
+        let written = self.raft().write(entry).responder(responder).with_leader(term).await;
+        written.map_err(|_| Error::Stopped)?;
+        match outcome.await {
+            Ok(Ok(response)) => Ok(response.data),
+            Ok(Err(ClientWriteError::ForwardToLeader(_))) => Err(Error::NoLeader),
+            Ok(Err(_)) => Err(Error::LeaderChanged),
+            Err(_) => Err(Error::Stopped),
         }
     }
 

@@ -60,7 +60,8 @@ impl Node {
     fn needed_from(&self) -> Option<u64> {
         let metrics = self.raft().metrics();
         let metrics = metrics.borrow_watched();
-        let matched = metrics.replication.as_ref()?.values().map(|id| id.as_ref().map_or(0, |id| id.index + 1));
+        let matched =
+            metrics.replication.as_ref()?.values().map(|id| id.as_ref().map_or(0, |id| id.index + 1));
         matched.min()
     }
 

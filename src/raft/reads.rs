@@ -1,16 +1,16 @@
 //! Linearizable reads: up to which entry this member must have applied the log, asked in rounds. One question serves all
 //! reads that wait when it is sent.
 
+use super::Vote;
 use super::node::{Leadership, Node};
 use super::peer::{Lane, wire};
-use super::Vote;
 use crate::engine::error::Error;
 use crate::metrics::METRICS;
 use crate::pb::peer::ReadIndexRequest;
 use crate::pb::peer::peer_client::PeerClient;
+use crate::types::MemberId;
 use openraft::ReadPolicy;
 use openraft::errors::RaftError;
-use crate::types::MemberId;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
@@ -138,9 +138,10 @@ impl Node {
             let leads = *state.vote_ref() == vote;
             let membership = state.membership_state.effective();
             let mut configs = membership.get_joint_config().iter();
-            let is_quorum = |voters: &BTreeSet<u64>| voters.len() <= VOTERS_MAX_OF_TWO && voters.contains(&other);
+            let is_quorum =
+                |voters: &BTreeSet<u64>| voters.len() <= VOTERS_MAX_OF_TWO && voters.contains(&other);
             let is_enough = configs.len() == 1 && configs.all(is_quorum);
-            let committed = state.committed().filter(|id| id.leader_id.term == vote.leader_id.term);
+            let committed = state.cluster_committed().filter(|id| id.leader_id.term == vote.leader_id.term);
             committed.filter(|_| leads && is_enough).map(|id| id.index)
         });
         found.await.map_err(|_| Error::Stopped)

@@ -7,7 +7,7 @@ use crate::mvcc::transfer::Sender;
 use crate::pb::peer as pb;
 use crate::pb::peer::peer_client::PeerClient;
 use crate::raft::network::{Activity, failed};
-use crate::raft::{SnapshotData, Types, Vote, codec};
+use crate::raft::{Snapshot, SnapshotData, Types, Vote};
 use futures_util::{Stream, StreamExt, TryStreamExt};
 use openraft::errors::{NetworkError, RPCError, ReplicationClosed, StreamingError};
 use openraft::network::RPCOption;
@@ -30,7 +30,6 @@ const CHUNKS_AHEAD: usize = 2;
 /// Rest between two chunks, as a multiple of the time that one took: a member that catches up must not crowd out the rest.
 const SNAPSHOT_PAUSE: u32 = 1;
 
-type Snapshot = openraft::alias::SnapshotOf<Types, SnapshotData>;
 /// What becomes of each request of a stream.
 type Results<'s> = openraft::base::BoxStream<'s, Result<StreamAppendResult<Types>, RPCError<Types>>>;
 
@@ -161,13 +160,9 @@ impl Client {
             let error = std::io::Error::other("a received snapshot is never sent on");
             return Err(StreamingError::Network(NetworkError::new(&error)));
         };
-        let head = pb::snapshot_part::Head {
-            vote: Some(wire::from_vote(&vote)),
-            last: snapshot.meta.last_log_id.as_ref().map(wire::from_log_id),
-            membership: codec::encode_membership(&snapshot.meta.last_membership).into(),
-        };
         let (sender, parts) = mpsc::channel(CHUNKS_AHEAD);
-        let reading = tokio::task::spawn_blocking(move || read(&store, head, &sender));
+        let vote = wire::from_vote(&vote);
+        let reading = tokio::task::spawn_blocking(move || read(&store, vote, &sender));
         let mut client = self.client(Lane::Snapshot);
         let call = pin!(client.snapshot(self.link.signed(ReceiverStream::new(parts))));
         let answer = tokio::select! {
@@ -204,17 +199,13 @@ async fn next_answer(
 }
 
 /// Reads the state of the last flush into parts, on a thread that may block.
-fn read(
-    store: &Store,
-    head: pb::snapshot_part::Head,
-    parts: &mpsc::Sender<pb::SnapshotPart>,
-) -> crate::mvcc::Result<()> {
+fn read(store: &Store, vote: pb::Vote, parts: &mpsc::Sender<pb::SnapshotPart>) -> crate::mvcc::Result<()> {
     let mut sender = Sender::open(store)?;
-    let mut head = Some(head);
+    let mut vote = Some(vote);
     loop {
         let begin = std::time::Instant::now();
         let Some(chunk) = sender.next()? else { return Ok(()) };
-        if parts.blocking_send(pb::SnapshotPart { head: head.take(), chunk }).is_err() {
+        if parts.blocking_send(pb::SnapshotPart { vote: vote.take(), chunk }).is_err() {
             return Ok(()); // the call is over
         }
         std::thread::sleep(begin.elapsed() * SNAPSHOT_PAUSE);

@@ -73,7 +73,10 @@ impl Gate {
             )));
         }
         if (self.is_removed)(from) {
-            return Err(Status::new(REMOVED, format!("member {from:x} was removed from the cluster for good")));
+            return Err(Status::new(
+                REMOVED,
+                format!("member {from:x} was removed from the cluster for good"),
+            ));
         }
         Ok(from)
     }
@@ -105,7 +108,10 @@ mod tests {
         assert_eq!(call(0xc, 2, 1).unwrap(), 2);
         for (status, text) in [
             (gate.admit(&MetadataMap::new()).unwrap_err(), "does not say who"),
-            (call(0xd, 2, 1).unwrap_err(), "cluster ID mismatch: member 2 of cluster d called, this is cluster c"),
+            (
+                call(0xd, 2, 1).unwrap_err(),
+                "cluster ID mismatch: member 2 of cluster d called, this is cluster c",
+            ),
             (call(0xc, 2, 3).unwrap_err(), "member ID mismatch"),
         ] {
             assert!(status.message().contains(text) && !tells_removal(&status), "{status}");

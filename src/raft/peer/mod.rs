@@ -7,11 +7,11 @@
 //! Who calls: `network` (as openraft's transport), `forward` and `reads` of the parent (what a follower wants of its leader).
 //! Who is called: [`server::Service`], behind the peer port.
 
-pub mod client;
-pub mod identity;
-pub mod link;
+pub(super) mod client;
+mod identity;
+mod link;
 pub mod server;
-pub mod wire;
+pub(super) mod wire;
 
 pub use identity::Identity;
 pub use link::{Lane, Link, Links};

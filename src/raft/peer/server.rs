@@ -9,11 +9,10 @@ use crate::mvcc;
 use crate::mvcc::transfer::{Received, Receiver};
 use crate::pb::peer as pb;
 use crate::pb::peer::peer_server::{Peer, PeerServer};
-use crate::raft::{Node, SnapshotData, Types, codec};
+use crate::raft::{Node, SnapshotData, Types};
 use bytes::Bytes;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{Stream, StreamExt};
-use openraft::SnapshotMeta;
 use openraft::errors::ClientWriteError;
 use openraft::impls::ProgressResponder;
 use openraft::raft::{ClientWriteResult, TransferLeaderRequest};
@@ -64,9 +63,7 @@ impl Service {
         let of = Arc::clone(&node);
         let gate = Gate::new(me, move |id| of.is_removed(id));
         let service = Service { node, gate, engine, inbox, receiving: Mutex::default() };
-        PeerServer::new(service)
-            .max_decoding_message_size(usize::MAX)
-            .max_encoding_message_size(usize::MAX)
+        PeerServer::new(service).max_decoding_message_size(usize::MAX).max_encoding_message_size(usize::MAX)
     }
 }
 
@@ -84,12 +81,13 @@ impl Peer for Service {
     ) -> Result<Response<Self::AppendStream>, Status> {
         let from = self.gate.admit(request.metadata())?;
         let node = Arc::clone(&self.node);
-        let requests = request.into_inner().map_while(move |request| {
-            let request = request.and_then(wire::to_append);
-            let request = request.inspect_err(|error| tracing::debug!(%error, "entries stopped coming"));
-            let request = request.ok()?;
-            node.hears_from(from, &request.vote);
-            Some(request)
+        let requests = request.into_inner().map(|request| request.and_then(wire::to_append));
+        let requests = requests.scan((), move |(), request| {
+            let request = request.inspect_err(|error| tracing::debug!(%error, "entries stopped coming")).ok();
+            if let Some(request) = &request {
+                node.hears_from(from, &request.vote);
+            }
+            std::future::ready(request)
         });
         let results = self.node.raft().stream_append(requests);
         Ok(Response::new(Box::pin(results.map(|result| result.map(wire::from_appended).map_err(fatal)))))
@@ -130,25 +128,19 @@ impl Peer for Service {
         let from = self.gate.admit(request.metadata())?;
         let mut parts = request.into_inner();
         let first = next_part(&mut parts).await?.ok_or_else(|| Status::cancelled("no snapshot came"))?;
-        let (vote, last, membership) = wire::to_head(first.head)?;
+        let vote = wire::to_vote(first.vote)?;
         self.node.hears_from(from, &vote);
         let _receiving = self.receiving.lock().await;
-        tracing::info!(
-            "remote-peer-id" = format!("{from:x}"),
-            index = last.index,
-            "receiving database snapshot"
-        );
+        tracing::info!("remote-peer-id" = format!("{from:x}"), "receiving database snapshot");
         let received = self.receive(first.chunk, parts).await.inspect_err(|error| {
             tracing::warn!("remote-peer-id" = format!("{from:x}"), %error, "failed to receive database snapshot");
         })?;
-        let last_membership = codec::decode_membership(&membership).map_err(fatal)?;
-        let meta = SnapshotMeta { last_log_id: Some(last), last_membership };
-        let snapshot = openraft::alias::SnapshotOf::<Types, SnapshotData> {
-            meta,
-            snapshot: SnapshotData::Received(received),
-        };
+        // It stands where its own rows say, which may be further than the leader knew when it began.
+        let snapshot = SnapshotData::Received(received).with_meta().map_err(fatal)?;
+        let snapshot = snapshot.ok_or_else(|| Status::invalid_argument("a snapshot of nothing"))?;
+        let index = snapshot.meta.last_log_id.as_ref().map_or(0, |id| id.index);
         let answer = self.node.raft().install_full_snapshot(vote, snapshot).await.map_err(fatal)?;
-        tracing::info!(index = last.index, "received and installed database snapshot");
+        tracing::info!(index, "received and installed database snapshot");
         Ok(Response::new(pb::SnapshotResponse { vote: Some(wire::from_vote(&answer.vote)) }))
     }
 
@@ -204,7 +196,11 @@ impl Peer for Service {
 
 impl Service {
     /// Puts a snapshot together on a thread that may block.
-    async fn receive(&self, first: Bytes, mut parts: Streaming<pb::SnapshotPart>) -> Result<Received, Status> {
+    async fn receive(
+        &self,
+        first: Bytes,
+        mut parts: Streaming<pb::SnapshotPart>,
+    ) -> Result<Received, Status> {
         let Inbox { dir, quota } = self.inbox.clone();
         let (chunks, mut queue) = mpsc::channel::<Bytes>(CHUNKS_AHEAD);
         let (ended, end) = tokio::sync::oneshot::channel::<()>();

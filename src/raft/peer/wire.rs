@@ -2,8 +2,9 @@
 
 use crate::pb::peer as pb;
 use crate::raft::{LogEntry, LogId, Types, Vote, codec};
-use bytes::Bytes;
-use openraft::raft::{AppendEntriesRequest, StreamAppendError, StreamAppendResult, VoteRequest, VoteResponse};
+use openraft::raft::{
+    AppendEntriesRequest, StreamAppendError, StreamAppendResult, VoteRequest, VoteResponse,
+};
 use std::io;
 use tonic::Status;
 
@@ -122,13 +123,6 @@ pub fn to_vote_response(response: pb::VoteResponse) -> Result<VoteResponse<Types
     Ok(VoteResponse::new(to_vote(response.vote)?, response.last.map(to_log_id), response.granted))
 }
 
-/// Where a snapshot stands, from the wire: the sender's vote, the last entry, the membership.
-pub fn to_head(head: Option<pb::snapshot_part::Head>) -> Result<(Vote, LogId, Bytes), Status> {
-    let head = head.ok_or_else(|| malformed("a snapshot without a head"))?;
-    let last = head.last.ok_or_else(|| malformed("a snapshot of nothing"))?;
-    Ok((to_vote(head.vote)?, to_log_id(last), head.membership))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -172,7 +166,6 @@ mod tests {
         assert!(to_appended(pb::AppendResponse::default()).is_err());
         assert!(to_vote_request(pb::VoteRequest::default()).is_err());
         assert!(to_vote_response(pb::VoteResponse::default()).is_err());
-        assert!(to_head(None).is_err());
         let unknown = pb::Entry { kind: 9, ..pb::Entry::default() };
         let vote = Some(from_vote(&Vote::new(1, 1)));
         assert!(to_append(pb::AppendRequest { vote, entries: vec![unknown], ..Default::default() }).is_err());
