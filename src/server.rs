@@ -2,6 +2,7 @@
 //! Called by `main` and by tests; the caller decides through [`Shutdown`] when it ends, and holds the data directory.
 
 mod auth;
+pub mod bootstrap;
 mod doors;
 mod monitor;
 
@@ -16,7 +17,8 @@ use crate::engine::consensus::Consensus;
 use crate::engine::flusher::{self, Flusher};
 use crate::engine::leases::LeaseKeeper;
 use crate::engine::watch::Hub;
-use crate::engine::{Engine, Identity, Limits, Origin, Parts, corruption, tasks};
+use crate::engine::{Engine, Limits, Origin, Parts, corruption, tasks};
+use crate::identity::Founding;
 use crate::logging::FATAL;
 use crate::mvcc::Store;
 use crate::raft::{self, Node, Peer, Started};
@@ -66,6 +68,9 @@ pub enum Error {
     /// The data directory can't be used.
     #[error("cannot use the data directory: {0}")]
     DataDir(#[from] io::Error),
+    /// It is not known who the member is.
+    #[error(transparent)]
+    Bootstrap(#[from] bootstrap::Error),
     /// No tokens can be made as asked for.
     #[error(transparent)]
     Auth(#[from] auth::Error),
@@ -210,10 +215,7 @@ impl Running {
 
 async fn start(config: &Config) -> Result<Running, Error> {
     let member_dir = config.member_dir();
-    let identity = identity::load_or_create(&member_dir, || Identity {
-        cluster: config.cluster.cluster_id(),
-        member: config.cluster.member_id(),
-    })?;
+    let Founding { identity, .. } = bootstrap::resolve(config).await?;
     let quota = config.storage.quota_bytes;
     let env = Env::open(&mvcc::defrag::current_dir(&member_dir)?, quota.unwrap_or(QUOTA_UNLIMITED))
         .map_err(mvcc::Error::from)?;
