@@ -60,8 +60,8 @@ async fn c_4_c_8_a_learner_is_promoted() {
     }
     assert!(api.status().await.expect("status").is_learner);
     let unsupported = "etcdserver: rpc not supported for learner";
-    expect_error(api.put("key", "2").await, Code::Unavailable, unsupported);
-    expect_error(api.get("key", false).await, Code::Unavailable, unsupported);
+    expect_error(api.put("key", "2").await, Code::FailedPrecondition, unsupported);
+    expect_error(api.get("key", false).await, Code::FailedPrecondition, unsupported);
     let by = cluster.api(1);
     let by = &by;
     eventually(
