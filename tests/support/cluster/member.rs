@@ -24,6 +24,8 @@ pub struct Member {
     pub flags: Vec<String>,
     /// A command and its arguments that starts the server, such as `nsenter`.
     pub wrapper: Vec<String>,
+    /// It was removed from the cluster, so it is not started with the others.
+    pub is_removed: bool,
     pub(super) child: Option<Child>,
 }
 

@@ -53,7 +53,7 @@ pub struct Place {
 }
 
 impl Place {
-    fn loopback() -> Place {
+    pub fn loopback() -> Place {
         Place { host: "127.0.0.1".into(), wrapper: Vec::new() }
     }
 }
@@ -117,6 +117,7 @@ impl Cluster {
             log: self.dir.join(format!("{name}.log")),
             flags,
             wrapper: place.wrapper,
+            is_removed: false,
             child: None,
             name,
         });
@@ -128,10 +129,10 @@ impl Cluster {
         &self.dir
     }
 
-    /// Starts every member that does not run.
+    /// Starts every member that does not run and was not removed.
     pub fn start_all(&mut self) {
         for member in &mut self.members {
-            if !member.is_running() {
+            if !member.is_removed && !member.is_running() {
                 member.kill();
                 member.start();
             }
