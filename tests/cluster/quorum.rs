@@ -3,7 +3,8 @@
 use kvist::pb::etcdserverpb as pb;
 use tonic::Code;
 
-use crate::cluster::{Cluster, with_leader};
+use crate::cluster::Cluster;
+use crate::cluster::api::with_leader;
 use crate::expect_error;
 
 /// Without a quorum, local reads are answered, and nothing else; with it, everything goes on.

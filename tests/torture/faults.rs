@@ -58,10 +58,10 @@ pub fn possible(machine: &Machine) -> (Vec<&'static str>, Vec<(&'static str, &'s
     let is_isolated = machine.isolation.is_some();
     for (name, needs) in &ALL {
         let lack = match needs {
-            Needs::Mount if !is_isolated => "namespaces (root, or unprivileged user namespaces)",
-            Needs::Network if !is_isolated => "namespaces (root, or unprivileged user namespaces)",
-            Needs::Network if !machine.has_ip => "ip, of the package iproute2",
-            Needs::Faketime if !machine.has_faketime => "faketime, of the package of that name",
+            Needs::Mount | Needs::Network if !is_isolated => {
+                "namespaces (for root or every user), or ip (package iproute2)"
+            }
+            Needs::Faketime if !machine.has_faketime => "faketime (package faketime)",
             Needs::More(lack) => lack,
             Needs::Nothing | Needs::Mount | Needs::Network | Needs::Faketime => {
                 names.push(*name);

@@ -76,6 +76,8 @@ pub struct Answer {
 /// One request. Times are microseconds since the start of the history.
 #[derive(Clone, Debug)]
 pub struct Operation {
+    /// For the reader of a violation.
+    #[allow(dead_code)]
     pub client: u32,
     pub call: Call,
     pub invoked: u64,
@@ -94,10 +96,6 @@ impl Operation {
         }
     }
 
-    pub fn is_read(&self) -> bool {
-        matches!(self.call, Call::Get { .. })
-    }
-
     pub fn is_local(&self) -> bool {
         matches!(self.call, Call::Get { is_local: true, .. })
     }
@@ -106,6 +104,8 @@ impl Operation {
 /// A lease and what its client was told about it.
 #[derive(Clone, Debug)]
 pub struct LeaseRecord {
+    /// For the reader of a violation.
+    #[allow(dead_code)]
     pub id: i64,
     /// Seconds.
     pub ttl: i64,

@@ -7,10 +7,9 @@ pub const ISOLATED: &str = "KVIST_TORTURE_ISOLATED";
 
 /// What was found.
 pub struct Machine {
-    /// A command that runs another in namespaces of its own, all of whose processes end with it.
+    /// A command that runs another in namespaces of its own, all of whose processes end with it. `None` also without `ip`,
+    /// which is what makes a network there.
     pub isolation: Option<Vec<&'static str>>,
-    /// `ip`, of iproute2.
-    pub has_ip: bool,
     pub has_faketime: bool,
 }
 
@@ -25,8 +24,7 @@ impl Machine {
             succeeds(command[0], &[&command[1..], &made[..]].concat())
         });
         Machine {
-            isolation,
-            has_ip: succeeds("ip", &["-V"]),
+            isolation: isolation.filter(|_| succeeds("ip", &["-V"])),
             has_faketime: succeeds("faketime", &["-f", "+1s", "true"]),
         }
     }

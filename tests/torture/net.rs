@@ -31,10 +31,14 @@ fn hardware(index: usize) -> String {
     format!("02:00:00:00:00:{:02x}", index + 1)
 }
 
+/// Brings up loopback in a new network namespace.
+pub fn bring_up_loopback() {
+    run("ip", &["link", "set", "lo", "up"]);
+}
+
 impl Net {
     /// Makes networks for so many members. Wants to be in a network namespace of its own, as its root.
     pub fn new(size: usize) -> Net {
-        run("ip", &["link", "set", "lo", "up"]);
         run("ip", &["link", "add", "br0", "type", "bridge"]);
         run("ip", &["addr", "add", "10.77.0.254/24", "dev", "br0"]);
         run("ip", &["link", "set", "br0", "up"]);

@@ -22,6 +22,29 @@ pub enum Verdict {
     Unknown,
 }
 
+/// What a guard stands for.
+#[derive(Clone, Copy, Debug)]
+enum Expected {
+    State(Option<Value>),
+    /// The key was never put at that revision.
+    Never,
+}
+
+impl Expected {
+    /// What a key has to be for `guard` to hold.
+    fn of(key: &str, guard: i64, history: &History) -> Expected {
+        match history.at(key, guard) {
+            _ if guard == 0 => Expected::State(None),
+            Some(pair) if pair.modified == guard => Expected::State(Some(pair.value)),
+            _ => Expected::Never,
+        }
+    }
+
+    fn holds(self, state: Option<Value>) -> bool {
+        matches!(self, Expected::State(expected) if expected == state)
+    }
+}
+
 /// What an operation does with the register, and what it was told.
 #[derive(Clone, Copy, Debug)]
 enum Step {
@@ -29,12 +52,12 @@ enum Step {
     Write(Value),
     /// Wrote over what it expected.
     Swapped {
-        old: Option<Value>,
+        old: Expected,
         new: Value,
     },
     /// Found something else than it expected.
     Kept {
-        old: Option<Value>,
+        old: Expected,
         found: Option<Value>,
     },
     Deleted {
@@ -50,8 +73,8 @@ impl Step {
         match self {
             Step::Read(found) => (found == state).then_some(state),
             Step::Write(value) => Some(Some(value)),
-            Step::Swapped { old, new } => (old == state).then_some(Some(new)),
-            Step::Kept { old, found } => (found == state && old != state).then_some(state),
+            Step::Swapped { old, new } => old.holds(state).then_some(Some(new)),
+            Step::Kept { old, found } => (found == state && !old.holds(state)).then_some(state),
             Step::Deleted { was_there } => (state.is_some() == was_there).then_some(None),
             Step::PerhapsDeleted => Some(None),
         }
@@ -72,8 +95,6 @@ struct Interval {
 /// Judges the operations on one key. Of history only this is used: which value a guard stood for, and which values were
 /// never written, which spares the search from trying them.
 pub fn judge(key: &str, history: &History, operations: &[Operation]) -> Verdict {
-    let value_at =
-        |revision: i64| history.at(key, revision).filter(|p| p.modified == revision).map(|p| p.value);
     let written: HashSet<Value> = history
         .events
         .values()
@@ -100,9 +121,9 @@ pub fn judge(key: &str, history: &History, operations: &[Operation]) -> Verdict 
             }
             (Call::Put { value, .. }, _) => Step::Write(*value),
             (Call::Swap { guard, value, .. }, _) if answer.is_none() || has_changed => {
-                Step::Swapped { old: value_at(*guard), new: *value }
+                Step::Swapped { old: Expected::of(key, *guard, history), new: *value }
             }
-            (Call::Swap { guard, .. }, _) => Step::Kept { old: value_at(*guard), found },
+            (Call::Swap { guard, .. }, _) => Step::Kept { old: Expected::of(key, *guard, history), found },
             (Call::Delete { .. }, None) if are_deletes_told => continue,
             (Call::Delete { .. }, None) => Step::PerhapsDeleted,
             (Call::Delete { .. }, Some(_)) => Step::Deleted { was_there: has_changed },

@@ -21,7 +21,7 @@ use crate::journal::{Call, Journal, Operation};
 use crate::net::Net;
 use crate::register::{self, Verdict};
 use crate::watcher::{self, Seen};
-use crate::{check, machine};
+use crate::{check, machine, net};
 
 const WATCHERS: u64 = 3;
 /// How long the load goes on before and behind the fault.
@@ -71,6 +71,9 @@ fn build(fault: &str, seed: u64, dir: &Path) -> World {
     let mut plan = Plan::of(size).with(&faults::flags(fault, &mut rng));
     plan.heartbeat_ms = 50;
     let is_isolated = std::env::var_os(machine::ISOLATED).is_some();
+    if is_isolated {
+        net::bring_up_loopback();
+    }
     let net = (is_isolated && faults::wants_network(fault)).then(|| Net::new(size));
     let place = |index| net.as_ref().map_or_else(Place::loopback, |net| net.place(index));
     let cluster = Cluster::prepare_in(dir, plan, (0..size).map(place).collect());

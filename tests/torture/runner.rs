@@ -39,7 +39,7 @@ pub fn run() -> ExitCode {
     let machine = Machine::probe();
     let (mut names, missing) = faults::possible(&machine);
     for (name, lack) in missing {
-        println!("SKIPPED {name}: this machine has no {lack}");
+        println!("SKIPPED {name}: this machine lacks {lack}");
     }
     if let Some(wanted) = &wanted {
         names.retain(|name| name == wanted);

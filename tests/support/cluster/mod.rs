@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use kvist::pb::etcdserverpb as pb;
 
-pub use api::{Api, eventually, with_leader};
+pub use api::{Api, eventually};
 pub use member::Member;
 
 use crate::support::free_port;
