@@ -156,6 +156,10 @@ pub struct Cluster {
     pub token: String,
     /// Whether membership changes that would lose the quorum are refused.
     pub strict_reconfig_check: bool,
+    /// Learners that the cluster may have.
+    pub learners_max: usize,
+    /// Whether the member goes on alone with what it has, whoever else belonged to the cluster.
+    pub force_new: bool,
     /// A flag that asks for a way to start a cluster that does not exist here, and why it must not be ignored.
     pub refused_at_bootstrap: Option<(&'static str, &'static str)>,
 }

@@ -179,6 +179,8 @@ impl Settings {
             existing: draft.initial_cluster_state == "existing",
             token: draft.initial_cluster_token.clone(),
             strict_reconfig_check: draft.strict_reconfig_check,
+            learners_max: usize::try_from(draft.max_learners).unwrap_or_default(),
+            force_new: draft.force_new_cluster,
             refused_at_bootstrap,
         })
     }

@@ -7,6 +7,7 @@
 
 pub mod auto;
 mod check;
+pub mod client;
 mod material;
 mod reload;
 mod verify;

@@ -271,9 +271,9 @@ fn what_only_tunes_is_noted() {
     assert!(config.unwrap().gates.is_open("PriorityRequest"));
     let noted = ["max-wals", "raft-read-timeout", "feature-gates"];
     assert!(noted.iter().all(|flag| notes.contains(&Note::WithoutEffect(flag))), "{notes:?}");
-    let (notes, _) = verify(&["--v2-deprecation=gone", "--max-snapshots=3", "--force-new-cluster"]);
+    let (notes, _) = verify(&["--v2-deprecation=gone", "--max-snapshots=3", "--discovery-user=a"]);
     assert_eq!(notes.iter().filter(|note| matches!(note, Note::Deprecated(_))).count(), 2);
-    assert!(notes.contains(&Note::WithoutEffect("force-new-cluster")));
+    assert!(notes.contains(&Note::WithoutEffect("discovery-user")));
     let (notes, _) = verify(&["--max-request-bytes=20000000", "--quota-backend-bytes=9000000000"]);
     assert_eq!(notes.iter().filter(|note| matches!(note, Note::Unwise { .. })).count(), 2);
 }
