@@ -1,6 +1,7 @@
 //! Both ends of a transfer: what comes out is what went in, whatever is damaged is refused, and readers notice nothing.
 
 use super::flush::SideRow;
+use super::hash::Hash;
 use super::history::Limit;
 use super::transfer::{CHUNK_BYTES, Received, Receiver, Sender};
 use super::{Error, Result, Store, defrag};
@@ -103,7 +104,7 @@ fn every_row_arrives_and_one_more_tells_where_from() {
     assert!(chunks.len() > 6, "{} chunks", chunks.len());
     let received = receive(to.path(), chunks).unwrap();
     let mut arrived = received.read(|txn| Ok(rows(txn))).unwrap();
-    let position = applied(601).value.unwrap();
+    let position = applied(602).value.unwrap();
     let extra = (Table::Meta as usize, meta::INSTALLED.to_vec(), position);
     let at = arrived.iter().position(|row| *row == extra).expect("the row that is added");
     arrived.remove(at);
@@ -169,6 +170,7 @@ fn a_hundred_megabytes_pass_in_bounded_pieces() {
             flush(&store);
         }
     }
+    let follower = open(to.path());
     let mut sender = Sender::open(&store).unwrap();
     let mut receiver = Receiver::create(to.path(), QUOTA).unwrap();
     let mut bytes = 0;
@@ -179,7 +181,6 @@ fn a_hundred_megabytes_pass_in_bounded_pieces() {
         assert!(receiver.pending() < 5 << 20);
     }
     assert!(bytes > 100 << 20);
-    let follower = open(to.path());
     follower.install(to.path(), receiver.finish().unwrap()).unwrap();
     assert_eq!(follower.hash(0).unwrap(), store.hash(0).unwrap());
 }
@@ -301,6 +302,17 @@ fn readers_and_replays_go_on_while_states_are_put_in_place() {
                 replayed.store(replay(&follower, replayed.load(Ordering::Relaxed)), Ordering::Relaxed);
             }
         });
+        let hashing = scope.spawn(|| {
+            let mut hashes = Vec::new();
+            while !is_done.load(Ordering::Relaxed) {
+                match follower.hash(0) {
+                    Ok(hash) => hashes.push(hash),
+                    Err(error) => assert!(matches!(error, Error::Compacted), "{error}"),
+                }
+            }
+            hashes
+        });
+        let mut expected = Vec::new();
         for round in 0..30 {
             for _ in 0..40 {
                 turn(&leader);
@@ -313,6 +325,7 @@ fn readers_and_replays_go_on_while_states_are_put_in_place() {
                 turn(&leader);
             }
             leader.compact(leader.revision() - 20 * (round % 5)).unwrap();
+            expected.push(leader.hash(0).unwrap());
             flush(&leader);
             while leader.has_removable() {
                 leader.remove_compacted(500).unwrap();
@@ -323,6 +336,10 @@ fn readers_and_replays_go_on_while_states_are_put_in_place() {
             assert_eq!((follower.keys(), follower.removed()), (leader.keys(), leader.removed()));
         }
         is_done.store(true, Ordering::Relaxed);
+        for found in hashing.join().unwrap() {
+            let is_same = |hash: &&Hash| (hash.revision, hash.compacted) == (found.revision, found.compacted);
+            assert!(expected.iter().find(is_same).is_none_or(|expected| *expected == found), "{found:?}");
+        }
     });
     assert_eq!(follower.hash(0).unwrap(), leader.hash(0).unwrap());
 }

@@ -44,7 +44,9 @@ impl Member {
 
     fn apply(&self, index: u64, command: Command) {
         let entry = Entry::new(Origin::Server, command, 1);
-        self.applier.lock().apply(LogPosition { term: 2, index }, &entry).unwrap().unwrap();
+        let mut applier = self.applier.lock();
+        applier.apply(LogPosition { term: 2, index }, &entry).unwrap().unwrap();
+        applier.take_effects();
     }
 
     /// Gets the last flush of `leader`; returns what is told of it.
@@ -112,7 +114,6 @@ fn a_state_that_is_not_ahead_changes_nothing() {
     let (leader, follower) = (leader(), Member::new(tempfile::tempdir().unwrap()));
     assert!(follower.install(&leader).installed.is_some());
     follower.apply(7, put("more", 0));
-    follower.applier.lock().take_effects();
     let told = follower.install(&leader);
     assert!(told.installed.is_none() && told.tokens.is_empty());
     assert_eq!(follower.store.revision(), 5);
