@@ -57,8 +57,9 @@ impl Member {
     }
 
     fn restart(self) -> Member {
-        self.flusher.stop();
-        let Member { dir, .. } = self;
+        let Member { store, applier, flusher, dir } = self;
+        flusher.stop();
+        drop((store, applier, flusher)); // one process opens an environment once
         Member::new(dir)
     }
 }
