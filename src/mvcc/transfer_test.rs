@@ -279,6 +279,29 @@ fn replay(store: &Store, after: i64) -> i64 {
     }
 }
 
+/// The sender knows nothing of pins: it has cut off what a read just below its compacted revision needs.
+#[test]
+fn a_pin_does_not_hold_in_an_environment_that_came_later() {
+    let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (leader, follower) = (open(from.path()), open(to.path()));
+    for _ in 0..30 {
+        turn(&leader);
+        turn(&follower);
+    }
+    let (pin, kept) = (follower.pin(31), follower.snapshot(31).unwrap());
+    turn(&leader);
+    leader.compact(32).unwrap();
+    flush(&leader);
+    while leader.has_removable() {
+        leader.remove_compacted(500).unwrap();
+    }
+    assert_eq!(leader.removed(), 32, "rows below go, that of 32 is stripped");
+    follower.install(to.path(), transfer(&leader, to.path())).unwrap();
+    assert!(matches!(follower.pinned_snapshot(&pin), Err(Error::Compacted)));
+    assert_eq!(found(&kept).unwrap(), turned(31), "what was begun before goes on");
+    assert_eq!(found(&follower.snapshot(0).unwrap()).unwrap(), turned(32));
+}
+
 #[test]
 fn readers_and_replays_go_on_while_states_are_put_in_place() {
     let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
