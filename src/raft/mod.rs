@@ -19,7 +19,7 @@ mod state_machine;
 mod waiting;
 pub mod wal;
 
-pub use members::follow_table;
+pub use members::{ask_whether_removed, follow_table};
 pub use node::{Leadership, Node, Options, Started, State};
 pub use purge::Keep;
 pub use seed::seed;
