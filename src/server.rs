@@ -2,7 +2,7 @@
 //! Called by `main` and by tests; the caller decides through [`Shutdown`] when it ends, and holds the data directory.
 
 mod auth;
-mod bootstrap;
+pub mod bootstrap;
 mod chores;
 mod doors;
 mod member;
@@ -51,6 +51,9 @@ pub enum Error {
     /// No tokens can be made as asked for.
     #[error(transparent)]
     Auth(#[from] auth::Error),
+    /// It is not known who the member is.
+    #[error(transparent)]
+    Bootstrap(#[from] bootstrap::Error),
     /// There is no way to send traces.
     #[error("cannot start distributed tracing: {0}")]
     Tracing(String),
@@ -85,11 +88,13 @@ async fn serve(config: &Config, shutdown: &Shutdown, workers: &Workers) -> Resul
     if config.storage.memory_lock {
         limits::lock_memory().map_err(Error::MemoryLock)?;
     }
+    let is_new = !identity::is_known(&config.member_dir());
+    // Before the doors are bound: other founders ask there, and would wait for an answer.
+    let founding = bootstrap::resolve(config).await?;
     let listeners = listen::bind(&config.listen, &config.data_dir, limits::clients_max()?)?;
     let traces =
         config.monitoring.tracing.as_ref().map(telemetry::start).transpose().map_err(Error::Tracing)?;
-    let is_new = !identity::is_known(&config.member_dir());
-    let mut member = member::start(config).await?;
+    let mut member = member::start(config, founding).await?;
     let scraped = monitor::start(config, member.engine());
     if !is_new && config.gates.is_open("InitialCorruptCheck") {
         corruption::initial_check(member.engine()).await?;

@@ -36,7 +36,7 @@ impl Engine {
                 return Err(Error::NotEnoughStarted);
             }
             let (leader, peers) = self.reachable().await?;
-            if reachable_voters(&members, leader, &peers) < voters(&members).count() {
+            if reachable_voters(&members, leader, &peers) < majority(voters(&members).count()) {
                 return Err(Error::Unhealthy);
             }
         }

@@ -1,7 +1,6 @@
 //! A member without its doors: storage, engine and consensus put together, and taken apart in order. Called by `server`.
 
-use super::bootstrap::{self, Founding};
-use super::{Error, auth};
+use super::{Error, auth, bootstrap};
 use crate::auth::TokenChange;
 use crate::config::Config;
 use crate::engine::apply::{Applier, Effects, LogPosition};
@@ -11,12 +10,14 @@ use crate::engine::flusher::{self, Flusher};
 use crate::engine::leases::LeaseKeeper;
 use crate::engine::watch::Hub;
 use crate::engine::{Engine, Identity, Limits, Origin, Parts, tasks};
+use crate::identity::Founding;
 use crate::logging::FATAL;
 use crate::mvcc::{self, Store};
 use crate::raft::peer::server::{Inbox, Service};
 use crate::raft::peer::{self, Links};
 use crate::raft::{self, Node, Peer, Started};
 use crate::storage::Env;
+use crate::tls::client::Connector;
 use parking_lot::Mutex;
 use std::future::Future;
 use std::io;
@@ -151,8 +152,8 @@ impl Running {
 }
 
 /// Starts a member. If it votes alone, it leads and is known when this returns.
-pub async fn start(config: &Config) -> Result<Running, Error> {
-    let Founding { identity, members, is_new } = bootstrap::resolve(config).await?;
+pub async fn start(config: &Config, founding: Founding) -> Result<Running, Error> {
+    let Founding { identity, members, is_new } = founding;
     let member_dir = config.member_dir();
     let quota = config.storage.quota_bytes;
     let env = Env::open(&mvcc::defrag::current_dir(&member_dir)?, quota.unwrap_or(QUOTA_UNLIMITED))
@@ -199,7 +200,7 @@ pub async fn start(config: &Config) -> Result<Running, Error> {
         keep: keep(&config.raft),
     };
     let me = peer::Identity { cluster: identity.cluster, member: identity.member };
-    let links = Links::new(me, bootstrap::connector(config)?, election_timeout);
+    let links = Links::new(me, connector(config)?, election_timeout);
     let state = raft::State {
         applier: Arc::clone(&applier),
         store: Arc::clone(&store),
@@ -237,6 +238,16 @@ pub async fn start(config: &Config) -> Result<Running, Error> {
     auth.tokens.learn(vec![TokenChange::RevokedAll]); // those that the log tells of have gone with the process
     let inbox = Inbox { dir: member_dir, quota: quota.unwrap_or(QUOTA_UNLIMITED) };
     Ok(Running { engine, node, leases, hub, flusher, inbox, election_timeout, leads_in, failed })
+}
+
+/// How members connect to each other over TLS, if there are certificates for it.
+fn connector(config: &Config) -> Result<Option<Arc<Connector>>, Error> {
+    let files = &config.listen.tls.peer;
+    if files.is_empty() && !files.auto {
+        return Ok(None);
+    }
+    let connector = Connector::open(files, &config.listen.tls.rules).map_err(bootstrap::Error::from)?;
+    Ok(Some(Arc::new(connector)))
 }
 
 /// Which log entries are kept: as many as the flags say, if they say anything else than etcd's defaults. Those are low, as

@@ -112,14 +112,44 @@ impl Etcd {
     /// G-3: whether this member answers such calls. A learner answers few; of ranges those that need no leader, which
     /// `range` looks at.
     pub fn check_role(&self, path: &str) -> Result<(), Status> {
-        const OF_LEARNERS: [&str; 3] = [
-            "/etcdserverpb.KV/Range",
-            "/etcdserverpb.Maintenance/Status",
-            "/etcdserverpb.Maintenance/Snapshot",
-        ];
-        if self.engine.is_learner() && !OF_LEARNERS.contains(&path) {
+        if self.engine.is_learner() && !is_for_learners(path) {
             return Err(error::Error::NotForLearner.into());
         }
         Ok(())
+    }
+}
+
+fn is_for_learners(path: &str) -> bool {
+    let (service, method) = path.rsplit_once('/').unwrap_or_default();
+    match service {
+        "/etcdserverpb.KV" => method == "Range",
+        "/etcdserverpb.Maintenance" => matches!(method, "Status" | "Snapshot"),
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn g_3_a_learner_answers_little() {
+        for path in [
+            "/etcdserverpb.KV/Range",
+            "/etcdserverpb.Maintenance/Status",
+            "/etcdserverpb.Maintenance/Snapshot",
+        ] {
+            assert!(is_for_learners(path), "{path}");
+        }
+        for path in [
+            "/etcdserverpb.KV/RangeStream",
+            "/etcdserverpb.KV/Put",
+            "/etcdserverpb.Watch/Watch",
+            "/etcdserverpb.Cluster/MemberList",
+            "/etcdserverpb.Maintenance/HashKV",
+            "/grpc.health.v1.Health/Check",
+        ] {
+            assert!(!is_for_learners(path), "{path}");
+        }
     }
 }

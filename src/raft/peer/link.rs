@@ -1,7 +1,7 @@
 //! Connections to peers: where each is reached, over TLS or not, and when it last was.
 
 use super::identity::Identity;
-use crate::tls::client::Connector;
+use crate::tls::client::{Connector, Protocol};
 use crate::types::MemberId;
 use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
@@ -88,7 +88,7 @@ pub struct Links(Arc<All>);
 
 struct All {
     me: Identity,
-    connector: Option<Connector>,
+    connector: Option<Arc<Connector>>,
     /// Without a sign of life for so long, a connection is given up.
     patience: Duration,
     links: Mutex<HashMap<MemberId, Link>>,
@@ -96,7 +96,7 @@ struct All {
 
 impl Links {
     /// Ways that begin at `me`. `connector` makes TLS of connections to `https` URLs.
-    pub fn new(me: Identity, connector: Option<Connector>, patience: Duration) -> Links {
+    pub fn new(me: Identity, connector: Option<Arc<Connector>>, patience: Duration) -> Links {
         Links(Arc::new(All { me, connector, patience, links: Mutex::default() }))
     }
 
@@ -135,7 +135,7 @@ impl Links {
                 let connect = tower::service_fn(move |_| {
                     let urls = link.upgrade().map(|link| link.urls.lock().clone()).unwrap_or_default();
                     let connector = connector.clone();
-                    async move { connect(&urls, connector.as_ref(), patience).await.map(TokioIo::new) }
+                    async move { connect(&urls, connector.as_deref(), patience).await.map(TokioIo::new) }
                 });
                 self.endpoint().connect_with_connector_lazy(connect)
             };
@@ -196,7 +196,8 @@ async fn connect_to(url: &str, connector: Option<&Connector>) -> io::Result<Box<
         "https" => {
             let connector = connector.ok_or_else(|| invalid("there are no certificates to connect with"))?;
             let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
-            Ok(Box::new(connector.connect(plain().await?, host).await?))
+            let host = host.trim_start_matches('[').trim_end_matches(']');
+            Ok(Box::new(connector.connect(plain().await?, host, Protocol::Http2).await?))
         }
         _ => Err(invalid("the scheme is none of http, https and unix")),
     }
