@@ -15,6 +15,22 @@ const TEMPORARY: &str = "state.tmp";
 
 /// The directory of the current environment below `base`; removes what an interrupted copy left behind.
 pub fn current_dir(base: &Path) -> Result<PathBuf> {
+    let mut generations = generations(base)?;
+    remove_dir(&base.join(TEMPORARY))?;
+    let current = generations.pop().unwrap_or(1);
+    for old in generations {
+        remove_dir(&base.join(format!("{PREFIX}{old}")))?;
+    }
+    Ok(base.join(format!("{PREFIX}{current}")))
+}
+
+/// The directory of the current environment below `base`, if there is one; leaves everything as it is.
+pub fn newest_dir(base: &Path) -> Result<Option<PathBuf>> {
+    Ok(generations(base)?.last().map(|n| base.join(format!("{PREFIX}{n}"))))
+}
+
+/// The numbers of the environments below `base`, rising.
+fn generations(base: &Path) -> Result<Vec<u64>> {
     let mut generations = Vec::new();
     for entry in fs::read_dir(base).map_err(Error::Io)? {
         let name = entry.map_err(Error::Io)?.file_name();
@@ -22,13 +38,8 @@ pub fn current_dir(base: &Path) -> Result<PathBuf> {
             generations.push(n);
         }
     }
-    remove_dir(&base.join(TEMPORARY))?;
     generations.sort_unstable();
-    let current = generations.pop().unwrap_or(1);
-    for old in generations {
-        remove_dir(&base.join(format!("{PREFIX}{old}")))?;
-    }
-    Ok(base.join(format!("{PREFIX}{current}")))
+    Ok(generations)
 }
 
 impl Store {

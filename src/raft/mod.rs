@@ -11,10 +11,12 @@ mod network;
 mod node;
 mod seed;
 mod state_machine;
+mod stopped;
 pub mod wal;
 
 pub use node::{Node, Options, Started};
 pub use seed::seed;
+pub use stopped::{Logged, StoppedLog, StoppedVote, parse_membership};
 
 use crate::engine::command::Applied;
 use crate::engine::entry::Entry;
