@@ -14,13 +14,14 @@ PROFILE ?= release
 PLAYED   = $(or $(KVIST_TEST_SERVER),$(TARGET_DIR)/$(PROFILE)/kvist)
 
 ROUNDS  ?= 500
+SEEDS   ?= 1000
 N       ?= 2000
 TARGET  ?= wal_record
 SECONDS ?= 60
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup setup-bench tools build test slow compat diff crash golden verify audit fix fuzz bench bench-quick bench-record bench-parts ci etcdctl
+.PHONY: help setup setup-bench tools build test slow compat diff crash simulate golden verify audit fix fuzz bench bench-quick bench-record bench-parts ci etcdctl
 
 help:
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -67,6 +68,9 @@ slow: etcdctl ## run the tests that take minutes and want the machine for themse
 
 crash: ## kill the server under load and check what it kept: make crash ROUNDS=500
 	KVIST_CRASH_ROUNDS=$(ROUNDS) $(CARGO) test --test crash -- --nocapture
+
+simulate: ## play simulated clusters, each from one seed: make simulate SEEDS=1000 SEED=1, TRACE=1 to see every step
+	KVIST_SIMULATIONS=$(SEEDS) KVIST_SEED=$(SEED) KVIST_TRACE=$(TRACE) $(CARGO) test --test simulation -- --nocapture clusters_agree
 
 golden: ## record the golden files again (those of tests/diff from an etcd); read the difference before you commit it
 	UPDATE_GOLDENFILES=1 $(CARGO) test --lib script_test
@@ -118,7 +122,7 @@ bench-parts: ## measure the parts: log, store, apply, watch hub
 # run, so that what fails is the change; by hand, each run has new ones.
 ci: PROFILE = unlinked
 ci: SEED = 31337
-ci: setup tools verify test slow compat diff ## everything a change must pass, on a bare machine too
+ci: setup tools verify test simulate slow compat diff ## everything a change must pass, on a bare machine too
 
 etcdctl:
 	@test -n "$$KVIST_ETCDCTL" || command -v etcdctl >/dev/null || { \

@@ -53,9 +53,9 @@ impl Source<'_> {
     }
 
     fn value(&mut self) -> Bytes {
-        let len = match self.rng.random_range(0..200) {
-            0 => LARGE_VALUE,
-            1..20 => self.rng.random_range(1000..5000),
+        let len = match self.rng.random_range(0..400) {
+            0 if self.rng.random_bool(0.3) => LARGE_VALUE,
+            0..40 => self.rng.random_range(1000..5000),
             _ => self.rng.random_range(0..20),
         };
         vec![self.rng.random_range(b'a'..=b'z'); len].into()
@@ -152,12 +152,13 @@ impl Source<'_> {
             58..78 => Command::Txn(self.txn()),
             78..82 => Command::LeaseRevoke { ids: vec![self.lease()], expired: false },
             82..86 => Command::Compact { revision: (self.revision - self.rng.random_range(0..12)).max(1) },
-            86..93 => Command::Auth(self.auth()),
+            86..91 => Command::Auth(self.auth()),
+            91 if self.rng.random_bool(0.3) => self.alarm(true),
+            91 | 92 => self.alarm(false),
             93 => Command::Downgrade { target: Some(ClusterVersion { major: 3, minor: 6 }) },
             94 => Command::Downgrade { target: None },
             95 => Command::PublishMember(Member { id: self.rng.random_range(1..6), ..Member::default() }),
-            96 => self.alarm(true),
-            _ => self.alarm(false),
+            _ => Command::Put(self.put()),
         }
     }
 

@@ -247,7 +247,8 @@ fn describe(store: &Store, applied: Option<&Applied>, effects: &Effects) -> Stri
                 previous.clear();
             }
         }
-        write!(text, " {:?} {:?} {previous:?}", event.key, event.new).expect("a text takes everything");
+        let (new, previous) = (crc32c::crc32c(&event.new), crc32c::crc32c(&previous));
+        write!(text, " {:?} {new:x} {previous:x}", event.key).expect("a text takes everything");
     }
     text
 }

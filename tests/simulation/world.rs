@@ -2,7 +2,7 @@
 //! promised must come true.
 
 use kvist::engine::Origin;
-use kvist::engine::apply::LeaseChange;
+use kvist::engine::apply::{LeaseChange, LogPosition};
 use kvist::engine::command::{AlarmKind, Command};
 use kvist::engine::entry::Entry;
 use kvist::lease::lessor::Renewal;
@@ -65,7 +65,7 @@ pub fn run(seed: u64) -> u32 {
     let _runtime = runtime.enter();
     let mut rng = StdRng::seed_from_u64(seed);
     let count = if rng.random_bool(0.7) { 3 } else { 5 };
-    let steps = rng.random_range(200..500);
+    let steps = rng.random_range(300..1000);
     let drifts: Vec<i64> = (0..count).map(|_| rng.random_range(-DRIFT_MAX..=DRIFT_MAX)).collect();
     let mut world = World {
         rng,
@@ -101,20 +101,20 @@ impl World {
 
     fn step(&mut self) {
         match self.rng.random_range(0..200) {
-            0..40 => self.propose_random(),
-            40..44 => self.repeat_proposal(),
-            44..84 => self.receive(),
-            84..124 => self.apply_some(),
-            124..128 => self.grant(),
-            128..136 => self.renew(),
-            136..148 => self.pass_time(),
-            148..154 => self.write_to_disk(),
-            154..156 => self.kill(),
-            156..161 => self.restart(),
-            161..163 => self.cut_off(),
-            163..167 => self.elect(),
-            167 | 168 => self.purge(),
-            169..174 => self.watch(),
+            0..50 => self.propose_random(),
+            50..54 => self.repeat_proposal(),
+            54..88 => self.receive(),
+            88..124 => self.apply_some(),
+            124..129 => self.grant(),
+            129..139 => self.renew(),
+            139..149 => self.pass_time(),
+            149..165 => self.write_to_disk(),
+            165 => self.kill(),
+            166..171 => self.restart(),
+            171 => self.cut_off(),
+            172 => self.elect(),
+            173..176 => self.purge(),
+            176..180 => self.watch(),
             _ => self.serve_watchers(),
         }
         if self.log.leader.is_none() {
@@ -243,7 +243,7 @@ impl World {
             let done = self.members[member].apply(position, &payload);
             self.history.applied(member, index, &done);
             if self.log.leader == Some(member) {
-                self.leader_applied(member, index, &done.effects.leases);
+                self.leader_applied(member, position, &done.effects.leases);
             }
             if index % COMPARED_EVERY == 0 {
                 let state = self.members[member].state();
@@ -257,10 +257,16 @@ impl World {
     }
 
     /// What the leader's clients, and its own lessor, learn from an entry.
-    fn leader_applied(&mut self, leader: usize, index: u64, changes: &[LeaseChange]) {
+    fn leader_applied(&mut self, leader: usize, position: LogPosition, changes: &[LeaseChange]) {
+        let LogPosition { term, index } = position;
+        // Nobody gets an answer from a leader that applies what another one took in.
+        let is_answered = term == self.log.term;
         for change in changes {
             match *change {
-                LeaseChange::Granted(id, ttl_secs) => self.promises.promise(id, ttl_secs, self.now_ms),
+                LeaseChange::Granted(id, ttl_secs) if is_answered => {
+                    self.promises.promise(id, ttl_secs, self.now_ms);
+                }
+                LeaseChange::Granted(..) => {}
                 LeaseChange::Revoked(id) => self.promises.end(id),
                 LeaseChange::Checkpointed(..) => {}
             }
@@ -271,7 +277,6 @@ impl World {
             member.running().lessor.promote(now_ms, EXTEND_MS);
             self.is_serving = true;
         }
-        let term = self.log.term;
         for renewal in self.pending.extract_if(.., |renewal| renewal.index <= index) {
             if renewal.index == index && renewal.term == term {
                 self.promises.promise(renewal.id, renewal.ttl_secs, renewal.at_ms);
