@@ -21,7 +21,7 @@ SECONDS ?= 60
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup setup-bench tools build test slow compat diff crash simulate golden verify audit fix fuzz bench bench-quick bench-record bench-parts ci etcdctl
+.PHONY: help setup setup-bench tools up build test slow compat diff crash simulate golden verify audit fix fuzz bench bench-quick bench-record bench-parts ci etcdctl
 
 help:
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -49,6 +49,9 @@ tools: ## get what kvist is compared with and checked by: etcd, etcdctl, etcdutl
 	else \
 	  echo "SKIPPED promtool: there is no apt-get to get it with; the test of the alert rules will say that it was skipped"; \
 	fi
+
+up: build ## run a cluster of three on loopback until Ctrl-C; its data stays in target/up: make up ARGS="--log-level=warn"
+	@packaging/cluster.sh $(TARGET_DIR)/$(PROFILE)/kvist $(TARGET_DIR)/up $(ARGS)
 
 build: ## build the server as it is shipped: target/release/kvist
 	$(CARGO) build --profile $(PROFILE)
