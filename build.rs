@@ -5,11 +5,18 @@ use std::path::PathBuf;
 
 const FILES: [&str; 4] = ["etcd/rpc.proto", "etcd/lock.proto", "etcd/election.proto", "grpc/health.proto"];
 
+/// What members say to each other: no JSON is made of it.
+const PEER_FILES: [&str; 1] = ["kvist/peer.proto"];
+
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo:rerun-if-changed=proto");
     let files = protox::compile(FILES, ["proto"])?;
     let descriptors = PathBuf::from(std::env::var("OUT_DIR")?).join("descriptors.bin");
     std::fs::write(descriptors, files.encode_to_vec())?;
     tonic_prost_build::configure().compile_fds(files)?;
+    // Entries are not copied out of the frames that they come in.
+    tonic_prost_build::configure()
+        .bytes(".kvist.peer")
+        .compile_fds(protox::compile(PEER_FILES, ["proto"])?)?;
     Ok(())
 }

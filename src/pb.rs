@@ -25,6 +25,10 @@ pub mod v3lockpb {
 pub mod v3electionpb {
     tonic::include_proto!("v3electionpb");
 }
+/// What members say to each other.
+pub mod peer {
+    tonic::include_proto!("kvist.peer");
+}
 
-/// Descriptors of all of the above (an encoded `FileDescriptorSet`): what JSON needs to know of the messages.
+/// Descriptors of etcd's and gRPC's protocols (an encoded `FileDescriptorSet`): what JSON needs to know of the messages.
 pub const DESCRIPTORS: &[u8] = tonic::include_file_descriptor_set!("descriptors");

@@ -128,8 +128,6 @@ fn what_must_not_be_ignored_is_refused() {
     }
     for flag in [
         "--discovery-srv=x",
-        "--initial-cluster-state=existing",
-        "--initial-cluster=default=http://localhost:2380,b=http://localhost:2382",
         "--wal-dir=/proc/none",
     ] {
         let (code, _, err) = run(&[flag]);

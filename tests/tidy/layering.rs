@@ -10,7 +10,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("server", &["*"]),
     ("bench", &["client", "pb"]),
     ("cli", &["bench", "client", "config", "dump", "engine::Identity", "import"]),
-    ("client", &["pb"]),
+    ("client", &["config::EndpointUrl", "config::url", "pb", "tls::client"]),
     ("dump", &["auth", "datadir", "engine", "mvcc", "raft", "storage", "types"]),
     (
         "import",
@@ -45,7 +45,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "version",
         ],
     ),
-    ("raft", &["engine", "metrics", "mvcc::Error", "mvcc::Result", "mvcc::Store", "types"]),
+    ("raft", &["engine", "metrics", "mvcc::Error", "mvcc::Result", "mvcc::Store", "mvcc::transfer", "types"]),
     (
         "engine",
         &[
@@ -69,7 +69,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("tls", &["config"]),
     ("config", &["types", "version"]),
     ("datadir", &["config"]),
-    ("identity", &["engine::Identity", "types"]),
+    ("identity", &["engine::Identity", "engine::command::Member", "types"]),
     ("logging", &["config"]),
     ("limits", &[]),
     ("metrics", &[]),
@@ -88,7 +88,7 @@ const CONFINED: &[(&str, &[&str])] = &[
     ("tonic_prost", &["api", "pb"]),
     ("rustls", &["client", "tls"]),
     ("tokio_rustls", &["client", "tls"]),
-    ("hyper", &["api"]),
+    ("hyper", &["api", "client"]),
     ("hyper_util", &["api", "client"]),
     ("opentelemetry", &["telemetry"]),
     ("opentelemetry_otlp", &["telemetry"]),

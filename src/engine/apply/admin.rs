@@ -1,12 +1,12 @@
-//! Compaction, alarms and member attributes in replicated state, and how they and the applied position are stored.
+//! Compaction, alarms and versions in replicated state, and how they and the applied position are stored.
 
 use super::{Applier, LogPosition, Txn, damaged};
-use crate::engine::command::{AlarmKind, Applied, Member, Refusal};
+use crate::engine::command::{AlarmKind, Applied, Refusal};
 use crate::engine::versions::{ClusterVersion, Versions};
 use crate::mvcc::{self, flush::SideRow};
 use crate::storage::schema::{Table, meta};
 use crate::types::MemberId;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 impl Applier {
     pub(super) fn compact(&mut self, revision: i64) -> mvcc::Result<Applied> {
@@ -33,14 +33,6 @@ impl Applier {
         self.done()
     }
 
-    pub(super) fn publish(&mut self, member: &Member) -> Applied {
-        let key = [meta::MEMBER, &member.id.to_be_bytes()].concat();
-        let value = postcard::to_stdvec(member).expect("a member is plain data");
-        self.change(Table::Meta, key, Some(value));
-        self.members.insert(member.id, member.clone());
-        self.done()
-    }
-
     pub(super) fn downgrade(&mut self, target: Option<ClusterVersion>) -> Applied {
         let text = target.map(|version| version.to_string().into_bytes());
         self.change(Table::Meta, meta::DOWNGRADE.to_vec(), text);
@@ -62,10 +54,19 @@ pub(super) fn applied_row(applied: LogPosition) -> SideRow {
 }
 
 pub(in crate::engine) fn read_applied(txn: Txn<'_>) -> mvcc::Result<Option<LogPosition>> {
-    let Some(bytes) = txn.get(Table::Meta, meta::APPLIED)? else { return Ok(None) };
-    let Some((term, index)) = bytes.split_at_checked(8) else { return Err(damaged("meta/applied")) };
-    let number = |b: &[u8]| b.try_into().map(u64::from_le_bytes).map_err(|_| damaged("meta/applied"));
+    read_position(txn, meta::APPLIED)
+}
+
+pub(super) fn read_position(txn: Txn<'_>, key: &[u8]) -> mvcc::Result<Option<LogPosition>> {
+    let Some(bytes) = txn.get(Table::Meta, key)? else { return Ok(None) };
+    let wrong = || damaged("a position in the meta table");
+    let (term, index) = bytes.split_at_checked(8).ok_or_else(wrong)?;
+    let number = |b: &[u8]| b.try_into().map(u64::from_le_bytes).map_err(|_| wrong());
     Ok(Some(LogPosition { term: number(term)?, index: number(index)? }))
+}
+
+pub(super) fn read_membership(txn: Txn<'_>) -> mvcc::Result<Vec<u8>> {
+    Ok(txn.get(Table::Meta, meta::MEMBERSHIP)?.unwrap_or_default().to_vec())
 }
 
 pub(in crate::engine) fn read_alarms(txn: Txn<'_>) -> mvcc::Result<BTreeSet<(MemberId, AlarmKind)>> {
@@ -85,15 +86,6 @@ fn parse_alarm(key: &[u8]) -> Option<(MemberId, AlarmKind)> {
         _ => return None,
     };
     Some((MemberId::from_be_bytes(member.try_into().ok()?), kind))
-}
-
-pub(in crate::engine) fn read_members(txn: Txn<'_>) -> mvcc::Result<BTreeMap<MemberId, Member>> {
-    let mut members = BTreeMap::new();
-    for row in txn.prefix(Table::Meta, meta::MEMBER)? {
-        let member: Member = postcard::from_bytes(row?.1).map_err(|_| damaged("a meta/member row"))?;
-        members.insert(member.id, member);
-    }
-    Ok(members)
 }
 
 pub(in crate::engine) fn read_versions(txn: Txn<'_>) -> mvcc::Result<Versions> {

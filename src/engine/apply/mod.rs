@@ -7,13 +7,19 @@ pub(super) mod admin;
 mod auth_state;
 #[cfg(test)]
 mod determinism_test;
+mod install;
+#[cfg(test)]
+mod install_test;
 mod lease;
+pub(super) mod members;
 #[cfg(test)]
 mod script_syntax;
 #[cfg(test)]
 mod script_test;
 mod txn;
 
+pub use install::Candidate;
+pub use members::Learners;
 pub(super) use txn::read_txn;
 
 use super::command::{AlarmKind, Applied, Command, Kv, Member, Outcome, Refusal};
@@ -64,6 +70,11 @@ pub struct Effects {
     pub leases: Vec<LeaseChange>,
     /// Changes of tokens, in order.
     pub tokens: Vec<auth::store::TokenChange>,
+    /// The state of another member has come in the place of ours, with these leases. What changed on the way to it is
+    /// in none of the lists above.
+    pub installed: Option<Leases>,
+    /// Members that were removed.
+    pub removed_members: Vec<MemberId>,
 }
 
 /// See the module.
@@ -72,11 +83,16 @@ pub struct Applier {
     leases: Leases,
     alarms: BTreeSet<(MemberId, AlarmKind)>,
     members: BTreeMap<MemberId, Member>,
+    /// Ids that never return.
+    removed: BTreeSet<MemberId>,
+    learners: Arc<Learners>,
     auth: Arc<auth::Store>,
     versions: Versions,
     applied: Option<LogPosition>,
     /// Position as of the last freeze.
     frozen: Option<LogPosition>,
+    /// The state up to there was received, and the log may not have been purged up to there since.
+    installed: Option<LogPosition>,
     membership: Vec<u8>,
     /// Rows of side tables changed since the last freeze.
     changed: BTreeMap<(u8, Vec<u8>), SideRow>,
@@ -86,30 +102,36 @@ pub struct Applier {
 impl Applier {
     /// The state as of the last flush.
     pub fn load(store: Arc<Store>) -> mvcc::Result<Applier> {
-        let loaded = store.read_flushed(|txn| {
-            let applied = admin::read_applied(txn)?;
-            Ok(Applier {
-                store: Arc::clone(&store),
-                leases: table::load(txn)?,
-                alarms: admin::read_alarms(txn)?,
-                members: admin::read_members(txn)?,
-                versions: admin::read_versions(txn)?,
-                auth: Arc::new(auth::Store::new(auth::table::load(txn)?)),
-                applied,
-                frozen: applied,
-                membership: txn.get(Table::Meta, meta::MEMBERSHIP)?.unwrap_or_default().to_vec(),
-                changed: BTreeMap::new(),
-                effects: Effects::default(),
-            })
-        })?;
+        let loaded = store.read_flushed(|txn| Applier::read(&store, txn))?;
         METRICS.server.auth_revision.set(loaded.auth.load().revision() as i64);
         Ok(loaded)
+    }
+
+    fn read(store: &Arc<Store>, txn: Txn<'_>) -> mvcc::Result<Applier> {
+        let applied = admin::read_applied(txn)?;
+        let members = members::read_members(txn)?;
+        Ok(Applier {
+            store: Arc::clone(store),
+            leases: table::load(txn)?,
+            alarms: admin::read_alarms(txn)?,
+            learners: Arc::new(Learners::of(&members)),
+            members,
+            removed: members::read_removed(txn)?,
+            versions: admin::read_versions(txn)?,
+            auth: Arc::new(auth::Store::new(auth::table::load(txn)?)),
+            applied,
+            frozen: applied,
+            installed: admin::read_position(txn, meta::INSTALLED)?,
+            membership: admin::read_membership(txn)?,
+            changed: BTreeMap::new(),
+            effects: Effects::default(),
+        })
     }
 
     /// Position and membership of the last flush, if there was one.
     pub fn flushed(store: &Store) -> mvcc::Result<Option<(LogPosition, Vec<u8>)>> {
         store.read_flushed(|txn| {
-            let membership = txn.get(Table::Meta, meta::MEMBERSHIP)?.unwrap_or_default().to_vec();
+            let membership = admin::read_membership(txn)?;
             Ok(admin::read_applied(txn)?.map(|position| (position, membership)))
         })
     }
@@ -134,9 +156,19 @@ impl Applier {
         &self.alarms
     }
 
-    /// What members have published of themselves.
+    /// Who belongs to the cluster.
     pub fn members(&self) -> &BTreeMap<MemberId, Member> {
         &self.members
+    }
+
+    /// Who does so no more, and never will again.
+    pub fn removed(&self) -> &BTreeSet<MemberId> {
+        &self.removed
+    }
+
+    /// Who of the members only receives the log, for those who ask often.
+    pub fn learners(&self) -> &Arc<Learners> {
+        &self.learners
     }
 
     /// The store that it writes to.
@@ -191,6 +223,10 @@ impl Applier {
             Command::Downgrade { target } => Ok(self.downgrade(*target)),
             Command::SetClusterVersion(version) => Ok(self.set_cluster_version(*version)),
             Command::Auth(change) => Ok(self.change_auth(change, position)),
+            Command::AddMember(member) => Ok(self.add_member(member)),
+            Command::RemoveMember { id } => Ok(self.remove_member(*id)),
+            Command::PromoteMember { id } => Ok(self.promote_member(*id)),
+            Command::UpdateMember { id, peer_urls } => Ok(self.update_member(*id, peer_urls)),
         }
     }
 
@@ -235,6 +271,10 @@ impl Applier {
                 | Command::Downgrade { .. }
                 | Command::SetClusterVersion(_)
                 | Command::Auth(_)
+                | Command::AddMember(_)
+                | Command::RemoveMember { .. }
+                | Command::PromoteMember { .. }
+                | Command::UpdateMember { .. }
         );
         if is_on(AlarmKind::Corrupt) && !is_harmless {
             return Some(Refusal::Corrupt);
