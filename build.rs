@@ -3,7 +3,8 @@
 use prost::Message;
 use std::path::PathBuf;
 
-const FILES: [&str; 4] = ["etcd/rpc.proto", "etcd/lock.proto", "etcd/election.proto", "grpc/health.proto"];
+const FILES: [&str; 5] =
+    ["etcd/rpc.proto", "etcd/lock.proto", "etcd/election.proto", "grpc/health.proto", "wolf/raft.proto"];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo:rerun-if-changed=proto");

@@ -26,5 +26,10 @@ pub mod v3electionpb {
     tonic::include_proto!("v3electionpb");
 }
 
+/// Raft between members, readable.
+pub mod wolf {
+    tonic::include_proto!("wolf.raft");
+}
+
 /// Descriptors of all of the above (an encoded `FileDescriptorSet`): what JSON needs to know of the messages.
 pub const DESCRIPTORS: &[u8] = tonic::include_file_descriptor_set!("descriptors");

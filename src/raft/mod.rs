@@ -11,7 +11,9 @@ mod network;
 mod node;
 mod seed;
 mod state_machine;
+pub mod peer;
 pub mod wal;
+pub mod wolf;
 
 pub use node::{Node, Options, Started};
 pub use seed::seed;

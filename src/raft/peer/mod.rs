@@ -1,0 +1,3 @@
+//! Calls between members.
+
+pub mod link;
