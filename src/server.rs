@@ -233,6 +233,10 @@ async fn start(config: &Config) -> Result<Running, Error> {
         let (leases, hub, flusher) = (Arc::clone(&leases), hub.clone(), flusher.clone());
         let auth = Arc::clone(&auth);
         Box::new(move |effects: crate::engine::apply::Effects| {
+            if let Some(installed) = &effects.installed {
+                leases.reload(installed);
+                hub.jumped();
+            }
             leases.learn(&effects.leases);
             auth.tokens.learn(effects.tokens);
             hub.publish(effects.batches);
@@ -249,7 +253,8 @@ async fn start(config: &Config) -> Result<Running, Error> {
         request_timeout: REQUEST_TIMEOUT + 2 * election_timeout,
         slow_apply: config.slow.apply,
     };
-    let started = Node::start(options, Arc::clone(&applier), Arc::clone(&store), on_applied).await;
+    let parts = (Arc::clone(&applier), Arc::clone(&store), flusher.clone());
+    let started = Node::start(options, parts, on_applied).await;
     let Started { node, failed } = started.map_err(Error::Consensus)?;
     let _ = node_cell.set((Arc::clone(&node), Handle::current()));
     let engine = Engine::new(Parts {

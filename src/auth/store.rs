@@ -439,6 +439,11 @@ impl Store {
         self.0.load()
     }
 
+    /// Puts a state that came from another member in the place of ours. Only the applier calls this.
+    pub fn replace(&self, state: Arc<State>) {
+        self.0.store(state);
+    }
+
     /// Carries out a committed change. Only the applier calls this. Returns the states before and after.
     pub fn apply(&self, change: &Change) -> Result<(Arc<State>, Arc<State>), Error> {
         let before = self.0.load_full();

@@ -1,11 +1,13 @@
-//! The flush thread: the only one that writes to LMDB. Moves memtables there, removes compacted history, defragments.
+//! The flush thread: the only one that writes to LMDB. Moves memtables there, removes compacted history, defragments, and
+//! puts states in place that came from another member.
 //!
 //! It flushes when the memtable is large or has waited long enough, and on request. Nobody waits for it on the path of a
 //! request, except that the applier pauses when the memtable has outgrown all bounds.
 
-use super::apply::{Applier, LogPosition};
+use super::apply::{Applier, Candidate, LogPosition};
 use crate::metrics::{self, METRICS};
 use crate::mvcc::defrag::Failure;
+use crate::mvcc::transfer::Received;
 use crate::mvcc::{self, Store};
 use parking_lot::{Condvar, Mutex};
 use std::path::PathBuf;
@@ -43,12 +45,14 @@ struct Requests {
     flush: bool,
     syncs: Vec<Reply>,
     defragments: Vec<Reply>,
+    installs: Vec<(Received, Reply)>,
     stop: bool,
 }
 
 impl Requests {
     fn is_some(&self) -> bool {
-        self.flush || self.stop || !self.syncs.is_empty() || !self.defragments.is_empty()
+        let has_replies = !self.syncs.is_empty() || !self.defragments.is_empty() || !self.installs.is_empty();
+        self.flush || self.stop || has_replies
     }
 }
 
@@ -119,17 +123,23 @@ impl Flusher {
 
     /// Resolves when everything applied before the call is in LMDB.
     pub async fn sync(&self) -> mvcc::Result<()> {
-        self.request(|requests| &mut requests.syncs).await
+        self.request(|requests, reply| requests.syncs.push(reply)).await
     }
 
     /// Resolves when the environment has been rewritten without free pages.
     pub async fn defragment(&self) -> mvcc::Result<()> {
-        self.request(|requests| &mut requests.defragments).await
+        self.request(|requests, reply| requests.defragments.push(reply)).await
     }
 
-    async fn request(&self, list: impl FnOnce(&mut Requests) -> &mut Vec<Reply>) -> mvcc::Result<()> {
+    /// Resolves when what was received is our state, or is found not to be ahead of it. The effects that this has wait in
+    /// the applier, as after an entry: whoever calls must hand them on before anything else is applied.
+    pub async fn install(&self, received: Received) -> mvcc::Result<()> {
+        self.request(|requests, reply| requests.installs.push((received, reply))).await
+    }
+
+    async fn request(&self, add: impl FnOnce(&mut Requests, Reply)) -> mvcc::Result<()> {
         let (reply, done) = tokio::sync::oneshot::channel();
-        list(&mut self.shared.requests.lock()).push(reply);
+        add(&mut self.shared.requests.lock(), reply);
         self.shared.requested.notify_one();
         match done.await {
             Ok(result) => result,
@@ -194,6 +204,9 @@ impl Shared {
         for reply in requests.syncs {
             answer(reply, Ok(()));
         }
+        for (received, reply) in requests.installs {
+            self.install(received, reply)?;
+        }
         if requests.defragments.is_empty() {
             return Ok(());
         }
@@ -204,6 +217,16 @@ impl Shared {
         METRICS.disk.defrag_inflight.set(0);
         metrics::observe_since(&METRICS.disk.defrag, begin);
         result
+    }
+
+    /// A state that can't be used is the caller's matter; one that can't be put in place ends the process.
+    fn install(&self, received: Received, reply: Reply) -> mvcc::Result<()> {
+        let installed = match Candidate::read(&self.store, received) {
+            Ok(candidate) => Ok(self.applier.lock().install(candidate, &self.options.dir)?),
+            Err(error) => Err(error),
+        };
+        answer(reply, installed);
+        Ok(())
     }
 
     /// A copy that can't be made is the caller's matter; one that can't be put in place ends the process.

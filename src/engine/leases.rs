@@ -24,6 +24,20 @@ impl LeaseKeeper {
         LeaseKeeper { lessor: Mutex::new(lessor), started: Instant::now() }
     }
 
+    /// The replicated table came from another member, whole: knows its leases from now on, and no others.
+    pub fn reload(&self, leases: &Leases) {
+        let now_ms = self.now_ms();
+        let mut lessor = self.lessor.lock();
+        for id in lessor.leases() {
+            if !leases.contains_key(&id) {
+                lessor.revoke(id);
+            }
+        }
+        for (id, lease) in leases {
+            lessor.restore(*id, lease.ttl_secs, lease.remaining_secs, now_ms);
+        }
+    }
+
     fn now_ms(&self) -> u64 {
         self.started.elapsed().as_millis() as u64
     }

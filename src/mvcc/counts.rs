@@ -89,6 +89,13 @@ impl Counts {
         state.ranges.push(counted);
     }
 
+    /// Forgets all counts, before `revision` is published: changes up to there have not been noted.
+    pub(super) fn reset(&self, revision: i64) {
+        let mut state = self.0.lock();
+        state.upto = revision;
+        state.ranges.clear();
+    }
+
     /// Notes what a revision changed, before it is published.
     pub(super) fn note(&self, revision: i64, events: &[Event]) {
         let mut state = self.0.lock();

@@ -28,7 +28,7 @@ struct RingState {
 
 impl Ring {
     pub fn new(revision: i64) -> Ring {
-        Ring(RwLock::new(RingState { batches: VecDeque::new(), bytes: 0, after: revision }))
+        Ring(RwLock::new(RingState::new(revision)))
     }
 
     pub fn push(&self, batch: Arc<EventBatch>, flushed: i64) {
@@ -36,6 +36,11 @@ impl Ring {
         ring.bytes += batch.size();
         ring.batches.push_back(batch);
         ring.trim(flushed);
+    }
+
+    /// Forgets everything: the next change is the one after `revision`.
+    pub fn reset(&self, revision: i64) {
+        *self.0.write() = RingState::new(revision);
     }
 
     /// Lets go of what is beyond the budget, as far as it is flushed.
@@ -64,6 +69,10 @@ impl Ring {
 }
 
 impl RingState {
+    fn new(revision: i64) -> RingState {
+        RingState { batches: VecDeque::new(), bytes: 0, after: revision }
+    }
+
     fn trim(&mut self, flushed: i64) {
         while self.bytes > RING_BYTES_MAX && self.batches.front().is_some_and(|b| b.revision <= flushed) {
             let batch = self.batches.pop_front().expect("just seen");
@@ -98,6 +107,8 @@ impl Store {
         limit: Limit,
         is_kept: impl Fn() -> Result<()>,
     ) -> Result<Vec<Arc<EventBatch>>> {
+        // Ring and log must be of one state: what one of them lacks, the other has.
+        let _steady = self.installing.read();
         if let Some(found) = self.ring.read(from, &limit) {
             return Ok(found);
         }

@@ -22,6 +22,7 @@ pub mod defrag;
 pub mod flush;
 pub mod hash;
 pub mod history;
+mod install;
 pub mod load;
 pub mod memtable;
 #[cfg(test)]
@@ -31,6 +32,9 @@ mod pins;
 pub(crate) mod script_test;
 pub mod snapshot;
 pub mod sort;
+pub mod transfer;
+#[cfg(test)]
+mod transfer_test;
 pub mod versions;
 pub mod watch;
 pub mod writer;
@@ -47,7 +51,7 @@ use crate::types::Revision;
 use arc_swap::ArcSwap;
 use history::Ring;
 use memtable::Memtable;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use pins::Pins;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -74,6 +78,9 @@ pub enum Error {
     /// Whoever asked for a long read has gone away.
     #[error("interrupted")]
     Interrupted,
+    /// What another member sent of its state can't be used. Ours is as it was.
+    #[error("state from another member: {0}")]
+    Transfer(&'static str),
     /// The database failed; the node can't go on.
     #[error(transparent)]
     Storage(#[from] storage::Error),
@@ -103,6 +110,11 @@ pub struct Store {
     /// after a crash the log is replayed from that state, and must find what it found the first time.
     flushed: AtomicI64,
     flushed_compacted: AtomicI64,
+    /// Reads below this revision are refused, whatever pins say: the environment came from another member, which knew
+    /// nothing of them.
+    floor: AtomicI64,
+    /// Held while the environment is exchanged for a received one, and by those who read it along with the ring.
+    installing: RwLock<()>,
     ring: Ring,
     pins: Pins,
     counts: Counts,
@@ -111,16 +123,31 @@ pub struct Store {
     sizes: Mutex<Sizes>,
 }
 
+/// What the `meta` table says of a flushed state.
+struct Flushed {
+    revision: i64,
+    compacted: i64,
+    removed: i64,
+    keys: i64,
+}
+
+impl Flushed {
+    fn read(txn: &storage::ReadTxn) -> Result<Flushed> {
+        let (revision, compacted) = Store::flushed_revisions(txn)?;
+        let removed = read_i64(txn, meta::REMOVED)?.unwrap_or(0);
+        let keys = match read_i64(txn, meta::KEYS)? {
+            Some(keys) => keys,
+            None => count_keys(txn)?,
+        };
+        Ok(Flushed { revision, compacted, removed, keys })
+    }
+}
+
 impl Store {
     /// The store as the last flush left it.
     pub fn open(env: Env) -> Result<Store> {
         let txn = env.read()?;
-        let (revision, compacted) = Store::flushed_revisions(&txn)?;
-        let removed = read_i64(&txn, meta::REMOVED)?.unwrap_or(0);
-        let keys = match read_i64(&txn, meta::KEYS)? {
-            Some(keys) => keys,
-            None => count_keys(&txn)?,
-        };
+        let Flushed { revision, compacted, removed, keys } = Flushed::read(&txn)?;
         drop(txn);
         let sizes = env.sizes()?;
         Ok(Store {
@@ -132,6 +159,8 @@ impl Store {
             stripped: Mutex::default(),
             flushed: AtomicI64::new(revision),
             flushed_compacted: AtomicI64::new(compacted),
+            floor: AtomicI64::new(NEVER_COMPACTED),
+            installing: RwLock::default(),
             ring: Ring::new(revision),
             pins: Pins::default(),
             counts: Counts::default(),
@@ -171,6 +200,11 @@ impl Store {
         self.removed.load(Ordering::SeqCst)
     }
 
+    /// To be asked when a read transaction is open: below this revision it may lack what a pin should have kept.
+    fn floor(&self) -> i64 {
+        self.floor.load(Ordering::SeqCst)
+    }
+
     /// A snapshot at `revision`; 0 or less means the current one.
     pub fn snapshot(&self, revision: i64) -> Result<Snapshot> {
         loop {
@@ -194,8 +228,8 @@ impl Store {
     pub fn pinned_snapshot(&self, pin: &Pin) -> Result<Snapshot> {
         let view = self.view.load();
         let txn = view.env.read()?;
-        if self.removed() > pin.revision() + 1 {
-            return Err(Error::Compacted); // the pin was too old to be waited for
+        if self.removed() > pin.revision() + 1 || pin.revision() < self.floor() {
+            return Err(Error::Compacted); // the pin was too old to be waited for, or is of another environment
         }
         Ok(Snapshot::new(pin.revision(), view.memtables.clone(), txn))
     }

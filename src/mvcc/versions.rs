@@ -237,6 +237,7 @@ impl<'s> Versions<'s> {
         if self.stop.is_some_and(|stop| stop.load(Ordering::Relaxed)) {
             return Err(Error::Interrupted);
         }
-        if self.pin.holds() { Ok(()) } else { Err(Error::Compacted) }
+        let is_kept = self.pin.holds() && self.compacted >= self.store.floor();
+        if is_kept { Ok(()) } else { Err(Error::Compacted) }
     }
 }

@@ -20,7 +20,10 @@ pub use seed::seed;
 
 use crate::engine::command::Applied;
 use crate::engine::entry::Entry;
+use crate::mvcc::Store;
+use crate::mvcc::transfer::Received;
 use serde::{Deserialize, Serialize};
+use std::sync::Arc;
 
 /// What the membership says of a node.
 #[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -42,6 +45,15 @@ openraft::declare_raft_types!(
         AsyncRuntime = openraft::impls::TokioRuntime,
 );
 
+/// A snapshot in the hands of openraft.
+pub(crate) enum SnapshotData {
+    /// Our own: the last flush, of which `mvcc::transfer::Sender` makes a stream when a follower needs it.
+    Own(Arc<Store>),
+    /// What came in such a stream.
+    Received(Received),
+}
+
+type Snapshot = openraft::alias::SnapshotOf<Types, SnapshotData>;
 type LogId = openraft::alias::LogIdOf<Types>;
 type Vote = openraft::alias::VoteOf<Types>;
 type LogEntry = openraft::alias::EntryOf<Types>;

@@ -1,16 +1,12 @@
 //! How members reach each other. A cluster of one has nobody to reach; the transport for more plugs in here.
 
-use super::{Peer, Types, Vote};
-use crate::mvcc::Store;
+use super::{Peer, Snapshot, SnapshotData, Types, Vote};
 use openraft::errors::{RPCError, ReplicationClosed, StreamingError, Unreachable};
 use openraft::network::{RPCOption, RaftNetworkFactory, RaftNetworkV2};
 use openraft::raft::{
     AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, VoteRequest, VoteResponse,
 };
 use std::future::Future;
-use std::sync::Arc;
-
-type Snapshot = openraft::alias::SnapshotOf<Types, Arc<Store>>;
 
 /// Makes connections to peers: none can be made in a cluster of one.
 pub struct NoPeers;
@@ -36,7 +32,7 @@ impl RaftNetworkFactory<Types> for NoPeers {
 }
 
 impl RaftNetworkV2<Types> for NoConnection {
-    type SnapshotData = Arc<Store>;
+    type SnapshotData = SnapshotData;
 
     async fn append_entries(
         &mut self,

@@ -6,11 +6,12 @@ use super::state_machine::{OnApplied, StateMachine};
 use super::wal::Wal;
 use super::{Peer, Types, wal};
 use crate::engine::apply::{Applier, LogPosition};
-use crate::engine::command::Applied;
 use crate::engine::ask::{Answer, Question, Whom};
+use crate::engine::command::Applied;
 use crate::engine::consensus::{BoxFuture, Consensus, PeerState, Status};
 use crate::engine::entry::Entry;
 use crate::engine::error::Error;
+use crate::engine::flusher::Flusher;
 use crate::metrics::METRICS;
 use crate::mvcc::Store;
 use crate::types::MemberId;
@@ -79,8 +80,7 @@ impl Node {
     /// membership yet. Returns when this member leads and has applied everything in its log.
     pub async fn start(
         options: Options,
-        applier: Arc<Mutex<Applier>>,
-        store: Arc<Store>,
+        (applier, store, flusher): (Arc<Mutex<Applier>>, Arc<Store>, Flusher),
         on_applied: OnApplied,
     ) -> io::Result<Started> {
         let flushed = applier.lock().applied();
@@ -94,7 +94,7 @@ impl Node {
         let purged = recovered.purged.map_or(0, |id| id.index);
         let log = LogStore::new(wal, recovered)?;
         check_continuity(flushed, &log)?;
-        let machine = StateMachine::new(applier, store, on_applied, options.slow_apply);
+        let machine = StateMachine::new(applier, store, flusher, on_applied, options.slow_apply);
         let config = Arc::new(config(&options).map_err(io::Error::other)?);
         let raft = Raft::new(options.id, config, NoPeers, log, machine).await.map_err(io::Error::other)?;
         let node = Arc::new(Node {

@@ -1,8 +1,9 @@
 //! Hands committed entries to the applier and its answers back. No logic of its own.
 
-use super::{LogId, Membership, Payload, StoredMembership, Types, codec};
+use super::{LogId, Membership, Payload, Snapshot, SnapshotData, StoredMembership, Types, codec};
 use crate::engine::apply::{Applier, Effects, LogPosition};
 use crate::engine::command::{Applied, Outcome};
+use crate::engine::flusher::Flusher;
 use crate::engine::timing;
 use crate::mvcc::{self, Store};
 use futures_util::{Stream, StreamExt};
@@ -13,7 +14,6 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-type Snapshot = openraft::alias::SnapshotOf<Types, Arc<Store>>;
 type Meta = openraft::alias::SnapshotMetaOf<Types>;
 
 /// Entries applied under one lock, and told about at once.
@@ -26,6 +26,7 @@ pub type OnApplied = Box<dyn Fn(Effects) + Send + Sync>;
 pub struct StateMachine {
     applier: Arc<Mutex<Applier>>,
     store: Arc<Store>,
+    flusher: Flusher,
     on_applied: Arc<OnApplied>,
     slow_apply: Duration,
 }
@@ -35,10 +36,11 @@ impl StateMachine {
     pub fn new(
         applier: Arc<Mutex<Applier>>,
         store: Arc<Store>,
+        flusher: Flusher,
         on_applied: OnApplied,
         slow_apply: Duration,
     ) -> StateMachine {
-        StateMachine { applier, store, on_applied: Arc::new(on_applied), slow_apply }
+        StateMachine { applier, store, flusher, on_applied: Arc::new(on_applied), slow_apply }
     }
 
     fn apply_batch(&self, batch: &mut Vec<EntryResponder<Types>>) -> io::Result<()> {
@@ -85,7 +87,7 @@ fn store_form(log_id: LogId, membership: &Membership) -> Vec<u8> {
 }
 
 impl RaftStateMachine<Types> for StateMachine {
-    type SnapshotData = Arc<Store>;
+    type SnapshotData = SnapshotData;
     type SnapshotBuilder = Builder;
 
     async fn applied_state(&mut self) -> Result<(Option<LogId>, StoredMembership), io::Error> {
@@ -112,12 +114,17 @@ impl RaftStateMachine<Types> for StateMachine {
         Builder { store: Arc::clone(&self.store) }
     }
 
-    async fn install_snapshot(&mut self, _meta: &Meta, _snapshot: Arc<Store>) -> Result<(), io::Error> {
-        Err(io::Error::new(io::ErrorKind::Unsupported, "a cluster of one member receives no snapshots"))
+    async fn install_snapshot(&mut self, _meta: &Meta, snapshot: SnapshotData) -> Result<(), io::Error> {
+        // Our own state is where it should be.
+        let SnapshotData::Received(received) = snapshot else { return Ok(()) };
+        self.flusher.install(received).await.map_err(io::Error::other)?;
+        let effects = self.applier.lock().take_effects();
+        (self.on_applied)(effects);
+        Ok(())
     }
 
     async fn get_current_snapshot(&mut self) -> Result<Option<Snapshot>, io::Error> {
-        flushed(&self.store)
+        SnapshotData::Own(Arc::clone(&self.store)).with_meta()
     }
 }
 
@@ -127,20 +134,26 @@ pub struct Builder {
 }
 
 impl RaftSnapshotBuilder<Types> for Builder {
-    type SnapshotData = Arc<Store>;
+    type SnapshotData = SnapshotData;
 
     async fn build_snapshot(&mut self) -> Result<Snapshot, io::Error> {
-        flushed(&self.store)?.ok_or_else(|| io::Error::other("nothing has been flushed yet"))
+        let flushed = SnapshotData::Own(Arc::clone(&self.store)).with_meta()?;
+        flushed.ok_or_else(|| io::Error::other("nothing has been flushed yet"))
     }
 }
 
-/// The state of the last flush as a snapshot.
-fn flushed(store: &Arc<Store>) -> io::Result<Option<Snapshot>> {
-    let found = Applier::flushed(store).map_err(io::Error::other)?;
-    let Some((position, membership)) = found else { return Ok(None) };
-    let meta = SnapshotMeta {
-        last_log_id: Some(codec::log_id(position.term, position.index)),
-        last_membership: codec::decode_membership(&membership)?,
-    };
-    Ok(Some(Snapshot { meta, snapshot: Arc::clone(store) }))
+impl SnapshotData {
+    /// The snapshot, with the position and membership that the state itself has; none before the first flush.
+    pub(super) fn with_meta(self) -> io::Result<Option<Snapshot>> {
+        let found = match &self {
+            SnapshotData::Own(store) => Applier::flushed(store),
+            SnapshotData::Received(received) => Applier::received(received).map(Some),
+        };
+        let Some((position, membership)) = found.map_err(io::Error::other)? else { return Ok(None) };
+        let meta = SnapshotMeta {
+            last_log_id: Some(codec::log_id(position.term, position.index)),
+            last_membership: codec::decode_membership(&membership)?,
+        };
+        Ok(Some(Snapshot { meta, snapshot: self }))
+    }
 }

@@ -6,7 +6,8 @@
 /// knows no users must not serve a store that has some. A file of format 1 has none, and becomes one of format 2.
 pub const FORMAT: u32 = 2;
 
-/// The tables, in the order in which they are opened. The number is the index into [`NAMES`], nothing persisted.
+/// The tables, in the order in which they are opened. The number is the index into [`NAMES`];
+/// it is not persisted, but members that send each other rows name tables by it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Table {
     /// [`codec::store_key`](super::codec::store_key) of the key → image of its newest flushed version, tombstones included.
@@ -56,6 +57,9 @@ pub mod meta {
     pub const COMPACTED: &[u8] = b"compacted";
     /// i64 LE: keys that exist at that revision; absent in files of early versions, which count them once.
     pub const KEYS: &[u8] = b"keys";
+    /// As `applied`: the state up to there came from another member, and the raft log may end below it; absent once the log
+    /// has been purged up to there.
+    pub const INSTALLED: &[u8] = b"installed";
     /// i64 LE: revision below which log rows have been removed physically.
     pub const REMOVED: &[u8] = b"removed";
     /// Prefix of one row a member: its attributes as `engine` encodes them.

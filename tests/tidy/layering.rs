@@ -44,7 +44,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "version",
         ],
     ),
-    ("raft", &["engine", "metrics", "mvcc::Error", "mvcc::Result", "mvcc::Store", "types"]),
+    ("raft", &["engine", "metrics", "mvcc::Error", "mvcc::Result", "mvcc::Store", "mvcc::transfer", "types"]),
     (
         "engine",
         &[

@@ -199,7 +199,7 @@ pub fn status(error: engine::Error) -> Status {
             tracing::error!(%error, "reading the database failed");
             return Status::unknown(error.to_string());
         }
-        engine::Error::Read(error @ (Read::Scratch(_) | Read::Interrupted)) => {
+        engine::Error::Read(error @ (Read::Scratch(_) | Read::Interrupted | Read::Transfer(_))) => {
             return Status::unknown(error.to_string());
         }
         engine::Error::TooLarge => Error::RequestTooLarge,

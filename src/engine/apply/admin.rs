@@ -62,10 +62,19 @@ pub(super) fn applied_row(applied: LogPosition) -> SideRow {
 }
 
 pub(in crate::engine) fn read_applied(txn: Txn<'_>) -> mvcc::Result<Option<LogPosition>> {
-    let Some(bytes) = txn.get(Table::Meta, meta::APPLIED)? else { return Ok(None) };
-    let Some((term, index)) = bytes.split_at_checked(8) else { return Err(damaged("meta/applied")) };
-    let number = |b: &[u8]| b.try_into().map(u64::from_le_bytes).map_err(|_| damaged("meta/applied"));
+    read_position(txn, meta::APPLIED)
+}
+
+pub(super) fn read_position(txn: Txn<'_>, key: &[u8]) -> mvcc::Result<Option<LogPosition>> {
+    let Some(bytes) = txn.get(Table::Meta, key)? else { return Ok(None) };
+    let wrong = || damaged("a position in the meta table");
+    let (term, index) = bytes.split_at_checked(8).ok_or_else(wrong)?;
+    let number = |b: &[u8]| b.try_into().map(u64::from_le_bytes).map_err(|_| wrong());
     Ok(Some(LogPosition { term: number(term)?, index: number(index)? }))
+}
+
+pub(super) fn read_membership(txn: Txn<'_>) -> mvcc::Result<Vec<u8>> {
+    Ok(txn.get(Table::Meta, meta::MEMBERSHIP)?.unwrap_or_default().to_vec())
 }
 
 pub(in crate::engine) fn read_alarms(txn: Txn<'_>) -> mvcc::Result<BTreeSet<(MemberId, AlarmKind)>> {

@@ -7,6 +7,9 @@ pub(super) mod admin;
 mod auth_state;
 #[cfg(test)]
 mod determinism_test;
+mod install;
+#[cfg(test)]
+mod install_test;
 mod lease;
 #[cfg(test)]
 mod script_syntax;
@@ -14,6 +17,7 @@ mod script_syntax;
 mod script_test;
 mod txn;
 
+pub use install::Candidate;
 pub(super) use txn::read_txn;
 
 use super::command::{AlarmKind, Applied, Command, Kv, Member, Outcome, Refusal};
@@ -64,6 +68,9 @@ pub struct Effects {
     pub leases: Vec<LeaseChange>,
     /// Changes of tokens, in order.
     pub tokens: Vec<auth::store::TokenChange>,
+    /// The state of another member has come in the place of ours, with these leases. What changed on the way to it is
+    /// in none of the lists above.
+    pub installed: Option<Leases>,
 }
 
 /// See the module.
@@ -77,6 +84,8 @@ pub struct Applier {
     applied: Option<LogPosition>,
     /// Position as of the last freeze.
     frozen: Option<LogPosition>,
+    /// The state up to there was received, and the log may not have been purged up to there since.
+    installed: Option<LogPosition>,
     membership: Vec<u8>,
     /// Rows of side tables changed since the last freeze.
     changed: BTreeMap<(u8, Vec<u8>), SideRow>,
@@ -86,30 +95,33 @@ pub struct Applier {
 impl Applier {
     /// The state as of the last flush.
     pub fn load(store: Arc<Store>) -> mvcc::Result<Applier> {
-        let loaded = store.read_flushed(|txn| {
-            let applied = admin::read_applied(txn)?;
-            Ok(Applier {
-                store: Arc::clone(&store),
-                leases: table::load(txn)?,
-                alarms: admin::read_alarms(txn)?,
-                members: admin::read_members(txn)?,
-                versions: admin::read_versions(txn)?,
-                auth: Arc::new(auth::Store::new(auth::table::load(txn)?)),
-                applied,
-                frozen: applied,
-                membership: txn.get(Table::Meta, meta::MEMBERSHIP)?.unwrap_or_default().to_vec(),
-                changed: BTreeMap::new(),
-                effects: Effects::default(),
-            })
-        })?;
+        let loaded = store.read_flushed(|txn| Applier::read(&store, txn))?;
         METRICS.server.auth_revision.set(loaded.auth.load().revision() as i64);
         Ok(loaded)
+    }
+
+    fn read(store: &Arc<Store>, txn: Txn<'_>) -> mvcc::Result<Applier> {
+        let applied = admin::read_applied(txn)?;
+        Ok(Applier {
+            store: Arc::clone(store),
+            leases: table::load(txn)?,
+            alarms: admin::read_alarms(txn)?,
+            members: admin::read_members(txn)?,
+            versions: admin::read_versions(txn)?,
+            auth: Arc::new(auth::Store::new(auth::table::load(txn)?)),
+            applied,
+            frozen: applied,
+            installed: admin::read_position(txn, meta::INSTALLED)?,
+            membership: admin::read_membership(txn)?,
+            changed: BTreeMap::new(),
+            effects: Effects::default(),
+        })
     }
 
     /// Position and membership of the last flush, if there was one.
     pub fn flushed(store: &Store) -> mvcc::Result<Option<(LogPosition, Vec<u8>)>> {
         store.read_flushed(|txn| {
-            let membership = txn.get(Table::Meta, meta::MEMBERSHIP)?.unwrap_or_default().to_vec();
+            let membership = admin::read_membership(txn)?;
             Ok(admin::read_applied(txn)?.map(|position| (position, membership)))
         })
     }

@@ -42,7 +42,7 @@ fn next(inner: &Inner) -> Option<Vec<Arc<EventBatch>>> {
 }
 
 /// Answers requests for progress whose time has come.
-fn answer_asked(state: &mut State) {
+pub(super) fn answer_asked(state: &mut State) {
     let mut asked = std::mem::take(&mut state.asked);
     asked.retain(|asked| {
         let is_due = state.distributed >= asked.revision;
@@ -56,7 +56,7 @@ fn answer_asked(state: &mut State) {
 
 /// Delivers one revision; whether some watcher had no room for it.
 fn distribute(state: &mut State, batch: &EventBatch) -> bool {
-    state.distributed = batch.revision;
+    state.distributed = state.distributed.max(batch.revision); // behind it only after a jump
     let mut found: BTreeMap<u64, Vec<usize>> = BTreeMap::new();
     let mut groups = Vec::new();
     for (position, event) in batch.events.iter().enumerate() {

@@ -233,6 +233,28 @@ impl Hub {
         }
     }
 
+    /// The store went on from the state of another member, so its revision has jumped: what lies in between is not published,
+    /// but can be read from history. Called after that, between two calls of `publish`.
+    pub fn jumped(&self) {
+        let inner = &self.inner;
+        let mut state = inner.state.lock();
+        let mut queue = inner.queue.lock();
+        let revision = inner.store.revision();
+        let given = state.distributed.max(queue.skipped);
+        state.fall_behind(given, revision);
+        // What is queued is in history as well. The thread may hold some that it took before: nobody is left for those.
+        queue.batches.clear();
+        queue.published = revision;
+        queue.skipped = revision;
+        state.distributed = revision;
+        drop(queue);
+        distribute::answer_asked(&mut state);
+        drop(state);
+        inner.bells.ring();
+        inner.queue_filled.notify_all();
+        inner.want_replay();
+    }
+
     /// A new stream of watchers for one client, to be read on the runtime that calls.
     pub fn stream(&self) -> Arc<Stream> {
         Arc::new(Stream::new(self.inner.bells.here()))
@@ -406,6 +428,25 @@ impl Inner {
 }
 
 impl State {
+    /// Synced watchers have been given everything up to `given`. Those that want something up to `revision` are unsynced
+    /// from here on.
+    fn fall_behind(&mut self, given: i64, revision: i64) {
+        let synced = self.groups.values().flat_map(|group| &group.members).copied().collect::<Vec<_>>();
+        self.groups.clear();
+        self.by_spec.clear();
+        self.index = Index::default();
+        for key in synced {
+            let watcher = self.watchers.get_mut(&key).expect("a group's member exists");
+            watcher.group = None;
+            watcher.next = watcher.next.max(given + 1);
+            if watcher.next > revision {
+                self.join_group(key);
+            } else {
+                self.unsynced.insert(key);
+            }
+        }
+    }
+
     fn join_group(&mut self, key: WatcherKey) {
         let watcher = self.watchers.get_mut(&key).expect("registered");
         let group = match self.by_spec.get(&watcher.spec) {
