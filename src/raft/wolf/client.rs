@@ -1,7 +1,7 @@
 //! Calls another member: openraft's network over the five calls of `wolf.raft`. One call at a time, in order.
 
 use super::super::peer::link::Link;
-use super::super::{SnapshotData, Types, Vote};
+use super::super::{Snapshot, SnapshotData, Types, Vote};
 use super::{
     CLUSTER, EXTENSIONS, MESSAGE_BYTES_MAX, Options, PRE_VOTE, TARGET, TRANSFER, VOTE_KIND, ascii, code_of, from_wire, json,
     read_last_log, read_number, read_vote, snapshot, to_wire,
@@ -25,7 +25,6 @@ use tonic::metadata::MetadataMap;
 use tonic::transport::Channel;
 use tonic::{Code, Request, Response, Status};
 
-type Snapshot = openraft::alias::SnapshotOf<Types, SnapshotData>;
 type RpcError = RPCError<Types>;
 
 /// See the module.
@@ -152,10 +151,14 @@ impl Client {
         snapshot: Snapshot,
         option: RPCOption,
     ) -> Result<SnapshotResponse<Types>, StreamingError<Types>> {
-        let (last_included_term, last_included_index) = to_wire(snapshot.meta.last_log_id.as_ref());
+        let SnapshotData::Own(store) = snapshot.snapshot else {
+            return Err(unclear("a received snapshot is not sent on").into());
+        };
         let dir = self.options.dir.clone();
-        let packed = tokio::task::spawn_blocking(move || snapshot::Packed::new(&dir, snapshot)).await;
+        let packed = tokio::task::spawn_blocking(move || snapshot::Packed::new(&dir, &store)).await;
         let packed = packed.map_err(|e| unclear(&e.to_string()))?.map_err(|e| unclear(&e.to_string()))?;
+        // A flush may have come since openraft asked for the snapshot; a later one is as good.
+        let (last_included_term, last_included_index) = to_wire(packed.last().as_ref());
         let (mut packed, mut offset) = (Some(packed), 0);
         while let Some(mut from) = packed.take() {
             let read = tokio::task::spawn_blocking(move || from.piece().map(|data| (from, data))).await;

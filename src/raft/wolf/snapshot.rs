@@ -1,21 +1,19 @@
 //! Snapshots on their way: one line of JSON that says what it is, then the body: the chunks of `mvcc::transfer`, each with its
 //! length (u32, little endian) before it. The stream of both is cut into pieces. Called by `client` and `server`.
 
-use super::super::{LogId, SnapshotData, StoredMembership, Types};
+use super::super::{LogId, Snapshot, SnapshotData};
 use super::{from_wire, json, to_wire};
 use crate::mvcc::Store;
 use crate::mvcc::transfer::{Receiver, Sender};
-use openraft::SnapshotMeta;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Seek, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
-
-type Snapshot = openraft::alias::SnapshotOf<Types, SnapshotData>;
 
 /// Bytes of a piece.
 const PIECE_BYTES: usize = 1 << 20;
@@ -27,6 +25,9 @@ const CHUNK_BYTES_MAX: u32 = 64 << 20;
 pub const PIECE_TIME_MIN: Duration = Duration::from_secs(5);
 /// Time that the last piece may take, after which the snapshot is in place.
 pub const INSTALL_TIME_MAX: Duration = Duration::from_secs(600);
+
+/// Flushes come about once a second, and reading which one is the last takes no time.
+const OPEN_TRIES: u32 = 10;
 
 const FORMAT: &str = "kvist-snapshot";
 const VERSION: u32 = 1;
@@ -70,6 +71,7 @@ impl Place {
 
 /// A snapshot that is complete in a file, and is read piece by piece.
 pub struct Packed {
+    last: Option<LogId>,
     /// What comes before the rest of the file.
     head: io::Cursor<Vec<u8>>,
     body: File,
@@ -77,29 +79,35 @@ pub struct Packed {
 }
 
 impl Packed {
-    /// Packs a snapshot into a file in `dir` that nobody else sees. Blocks.
-    pub fn new(dir: &Path, snapshot: Snapshot) -> io::Result<Packed> {
-        let SnapshotData::Own(store) = snapshot.snapshot else {
-            return Err(io::Error::other("a received snapshot is not sent on"));
-        };
+    /// Packs the last flush of `store` into a file in `dir` that nobody else sees. Blocks.
+    pub fn new(dir: &Path, store: &Arc<Store>) -> io::Result<Packed> {
+        let (mut sender, snapshot) = open(store)?;
         let mut body = anonymous_file(dir)?;
-        let (body_len, body_sha256) = write_body(&store, &mut body)?;
-        let meta = &snapshot.meta;
-        let membership = json::write_membership(meta.last_membership.membership()).map_err(io::Error::other)?;
-        let last_log = Place::new(meta.last_log_id.as_ref());
+        let (body_len, body_sha256) = write_body(&mut sender, &mut body)?;
+        let last = snapshot.meta.last_log_id;
+        let membership = snapshot.meta.last_membership;
+        let place = Place::new(last.as_ref());
         let head = Head {
             format: FORMAT.into(),
             version: VERSION,
-            snapshot_id: format!("{}-{}", last_log.term, last_log.index),
-            last_log,
-            last_membership: Members { log: Place::new(meta.last_membership.log_id().as_ref()), membership },
+            snapshot_id: format!("{}-{}", place.term, place.index),
+            last_log: place,
+            last_membership: Members {
+                log: Place::new(membership.log_id().as_ref()),
+                membership: json::write_membership(membership.membership()).map_err(io::Error::other)?,
+            },
             body_len,
             body_sha256,
         };
         let mut line = serde_json::to_vec(&head)?;
         line.push(b'\n');
         body.rewind()?;
-        Ok(Packed { left: line.len() as u64 + body_len, head: io::Cursor::new(line), body })
+        Ok(Packed { last, left: line.len() as u64 + body_len, head: io::Cursor::new(line), body })
+    }
+
+    /// The last entry that it stands for.
+    pub fn last(&self) -> Option<LogId> {
+        self.last
     }
 
     /// The next piece. Blocks.
@@ -119,9 +127,21 @@ impl Packed {
     }
 }
 
-/// Writes the state of the last flush; returns how long it is, and its hash.
-fn write_body(store: &Store, file: &mut File) -> io::Result<(u64, String)> {
-    let mut sender = Sender::open(store).map_err(io::Error::other)?;
+/// Begins to read the last flush, and says which one that is: the one from before and after the begin, if they are one.
+fn open(store: &Arc<Store>) -> io::Result<(Sender, Snapshot)> {
+    let flushed = || SnapshotData::Own(Arc::clone(store)).with_meta();
+    for _ in 0..OPEN_TRIES {
+        let before = flushed()?.ok_or_else(|| io::Error::other("nothing has been flushed yet"))?;
+        let sender = Sender::open(store).map_err(io::Error::other)?;
+        if flushed()?.is_some_and(|after| after.meta.last_log_id == before.meta.last_log_id) {
+            return Ok((sender, before));
+        }
+    }
+    Err(io::Error::other("flushes come faster than they can be read"))
+}
+
+/// Writes what is sent; returns how long it is, and its hash.
+fn write_body(sender: &mut Sender, file: &mut File) -> io::Result<(u64, String)> {
     let (mut len, mut hash) = (0, Sha256::new());
     while let Some(chunk) = sender.next().map_err(io::Error::other)? {
         let prefix = u32::try_from(chunk.len()).map_err(io::Error::other)?.to_le_bytes();
@@ -239,11 +259,6 @@ fn unpack(coming: &mut Coming, dir: &Path, quota: u64) -> io::Result<Snapshot> {
     if line.len() as u64 + head.body_len != coming.have {
         return Err(damaged("it is not as long as its header line says"));
     }
-    let Members { log, membership } = head.last_membership;
-    let membership = json::read_membership(membership, &[]).map_err(|e| damaged(&e.to_string()))?;
-    if log.id() > head.last_log.id() {
-        return Err(damaged("its membership is later than itself"));
-    }
     let body_at = line.len() as u64;
     check_hash(&mut file, &head.body_sha256)?;
     file.seek(io::SeekFrom::Start(body_at))?;
@@ -252,9 +267,10 @@ fn unpack(coming: &mut Coming, dir: &Path, quota: u64) -> io::Result<Snapshot> {
         receiver.push(chunk.into()).map_err(io::Error::other)?;
     }
     let received = receiver.finish().map_err(io::Error::other)?;
-    let last_membership = StoredMembership::new(log.id(), membership);
-    let meta = SnapshotMeta { last_log_id: head.last_log.id(), last_membership };
-    Ok(Snapshot { meta, snapshot: SnapshotData::Received(received) })
+    // What counts is what the state says of itself.
+    let snapshot = SnapshotData::Received(received).with_meta()?;
+    let snapshot = snapshot.filter(|snapshot| snapshot.meta.last_log_id == head.last_log.id());
+    snapshot.ok_or_else(|| damaged("its state is of another entry than its header line says"))
 }
 
 fn check_hash(body: &mut impl Read, expected: &str) -> io::Result<()> {
