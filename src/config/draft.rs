@@ -3,7 +3,8 @@
 
 use super::url::EndpointUrl;
 use super::{
-    Compaction, FeatureGates, Keepalive, Limits, Raft, Slow, SocketOptions, Storage, Tls, log, monitoring, peer,
+    Compaction, FeatureGates, Keepalive, Limits, Raft, Slow, SocketOptions, Storage, Tls, log, monitoring,
+    peer,
 };
 use std::time::Duration;
 

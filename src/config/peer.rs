@@ -38,7 +38,10 @@ impl Draft {
     /// Checks them.
     pub fn verify(&self) -> Result<PeerTransport, Error> {
         if !CODE_BASES.contains(&self.code_base) {
-            return Err(Error::Invalid(format!("--wolf-raft-code-base must be 0 or 7000, not {}", self.code_base)));
+            return Err(Error::Invalid(format!(
+                "--wolf-raft-code-base must be 0 or 7000, not {}",
+                self.code_base
+            )));
         }
         let transport = if self.kind == "wolf" { Transport::Wolf } else { Transport::Native };
         Ok(PeerTransport { transport, code_base: self.code_base, gzip: self.gzip })

@@ -9,9 +9,9 @@ mod codec;
 mod log_store;
 mod network;
 mod node;
+pub mod peer;
 mod seed;
 mod state_machine;
-pub mod peer;
 pub mod wal;
 pub mod wolf;
 

@@ -3,8 +3,8 @@
 use super::super::peer::link::Link;
 use super::super::{Snapshot, SnapshotData, Types, Vote};
 use super::{
-    CLUSTER, EXTENSIONS, MESSAGE_BYTES_MAX, Options, PRE_VOTE, TARGET, TRANSFER, VOTE_KIND, ascii, code_of, from_wire, json,
-    read_last_log, read_number, read_vote, snapshot, to_wire,
+    CLUSTER, EXTENSIONS, MESSAGE_BYTES_MAX, Options, PRE_VOTE, TARGET, TRANSFER, VOTE_KIND, ascii, code_of,
+    from_wire, json, read_last_log, read_number, read_vote, snapshot, to_wire,
 };
 use crate::pb::wolf::raft_append_entries_res::Response as Appended;
 use crate::pb::wolf::raft_client::RaftClient;
@@ -12,11 +12,14 @@ use crate::pb::wolf::raft_get_metrics_res::Response as Metrics;
 use crate::pb::wolf::raft_install_snapshot_res::Response as Installed;
 use crate::pb::wolf::raft_vote_res::Response as Voted;
 use crate::pb::wolf::{
-    RaftAppendEntriesOkRes, RaftAppendEntriesReq, RaftErrorRes, RaftGetMetricsReq, RaftInstallSnapshotReq, RaftVoteReq,
+    RaftAppendEntriesOkRes, RaftAppendEntriesReq, RaftErrorRes, RaftGetMetricsReq, RaftInstallSnapshotReq,
+    RaftVoteReq,
 };
 use openraft::errors::{NetworkError, RPCError, ReplicationClosed, StreamingError, Timeout, Unreachable};
 use openraft::network::{RPCOption, RPCTypes, RaftNetworkV2};
-use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, VoteRequest, VoteResponse};
+use openraft::raft::{
+    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, VoteRequest, VoteResponse,
+};
 use std::future::Future;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -131,7 +134,11 @@ impl Client {
     }
 
     /// Sends one piece of a snapshot.
-    async fn install(&mut self, piece: RaftInstallSnapshotReq, limit: Duration) -> Result<(u64, MetadataMap), RpcError> {
+    async fn install(
+        &mut self,
+        piece: RaftInstallSnapshotReq,
+        limit: Duration,
+    ) -> Result<(u64, MetadataMap), RpcError> {
         let msg_id = self.msg_id();
         let request = self.request(RaftInstallSnapshotReq { msg_id: msg_id.clone(), ..piece });
         let mut stub = self.stub.clone();
@@ -162,7 +169,8 @@ impl Client {
         let (mut packed, mut offset) = (Some(packed), 0);
         while let Some(mut from) = packed.take() {
             let read = tokio::task::spawn_blocking(move || from.piece().map(|data| (from, data))).await;
-            let (from, data) = read.map_err(|e| unclear(&e.to_string()))?.map_err(|e| unclear(&e.to_string()))?;
+            let (from, data) =
+                read.map_err(|e| unclear(&e.to_string()))?.map_err(|e| unclear(&e.to_string()))?;
             let len = data.len() as u64;
             let piece = RaftInstallSnapshotReq {
                 msg_id: String::new(),
@@ -175,7 +183,11 @@ impl Client {
                 data,
             };
             // The last piece is answered when all of it is in place.
-            let limit = if piece.done { snapshot::INSTALL_TIME_MAX } else { option.soft_ttl().max(snapshot::PIECE_TIME_MIN) };
+            let limit = if piece.done {
+                snapshot::INSTALL_TIME_MAX
+            } else {
+                option.soft_ttl().max(snapshot::PIECE_TIME_MIN)
+            };
             let (term, metadata) = self.install(piece, limit).await?;
             if term > vote.leader_id.term {
                 let higher = read_vote(&metadata).filter(|vote| vote.leader_id.term == term);
@@ -210,12 +222,18 @@ impl RaftNetworkV2<Types> for Client {
         };
         let answer = read_appended(&request, &ok, &metadata, self.link.target())?;
         if answer.is_success() && batch.entries < request.entries.len() {
-            return Ok(AppendEntriesResponse::PartialSuccess(Some(request.entries[batch.entries - 1].log_id)));
+            return Ok(AppendEntriesResponse::PartialSuccess(Some(
+                request.entries[batch.entries - 1].log_id,
+            )));
         }
         Ok(answer)
     }
 
-    async fn vote(&mut self, request: VoteRequest<Types>, option: RPCOption) -> Result<VoteResponse<Types>, RpcError> {
+    async fn vote(
+        &mut self,
+        request: VoteRequest<Types>,
+        option: RPCOption,
+    ) -> Result<VoteResponse<Types>, RpcError> {
         let kind = request.leadership_transfer.then_some(TRANSFER);
         self.ask_for_vote(request, option.soft_ttl(), kind).await
     }

@@ -39,7 +39,8 @@ pub fn write(entry: &Entry) -> String {
     let (command, depth) = readable::write(entry.command());
     // {"Put":{...}}: the name of the variant, and what it holds.
     let named = command.strip_prefix("{\"").and_then(|rest| rest.strip_suffix('}'));
-    let (name, args) = named.and_then(|rest| rest.split_once("\":")).unwrap_or((command.trim_matches('"'), "null"));
+    let (name, args) =
+        named.and_then(|rest| rest.split_once("\":")).unwrap_or((command.trim_matches('"'), "null"));
     let again = Entry::new(entry.origin().clone(), entry.command().clone(), entry.time_ms());
     if depth > DEPTH_MAX || again.bytes() != entry.bytes() {
         return format!(r#"{{"cmd":"{name}","raw":{}}}"#, readable::bytes(entry.bytes()));
@@ -58,7 +59,8 @@ pub fn read(data: &Value) -> Result<Entry, Foreign> {
     let variant = MapDeserializer::new(std::iter::once((form.cmd.as_str(), Readable(&form.args))));
     let command = Command::deserialize(MapAccessDeserializer::new(variant));
     let command = command.map_err(|e| Foreign(e.to_string()))?;
-    let origin = form.origin.as_ref().and_then(read_origin).ok_or_else(|| Foreign("it says not of whom".into()))?;
+    let origin =
+        form.origin.as_ref().and_then(read_origin).ok_or_else(|| Foreign("it says not of whom".into()))?;
     let time_ms = form.time_ms.ok_or_else(|| Foreign("it says not when".into()))?;
     Ok(Entry::new(origin, command, time_ms))
 }

@@ -203,7 +203,8 @@ fn node_form(peer: &Peer) -> NodeForm {
 
 /// The membership of a form. `table` says where members are if the form does not.
 pub fn read_membership(form: MembershipForm, table: &[(MemberId, Peer)]) -> Result<Membership, Error> {
-    let voters: BTreeSet<u64> = form.members.iter().chain(form.members_after_consensus.iter().flatten()).copied().collect();
+    let voters: BTreeSet<u64> =
+        form.members.iter().chain(form.members_after_consensus.iter().flatten()).copied().collect();
     let nodes: BTreeMap<u64, Peer> = match form.nodes {
         Some(nodes) => nodes.into_iter().map(|(id, node)| (id, peer(node))).collect(),
         None => table.iter().filter(|(id, _)| voters.contains(id)).cloned().collect(),

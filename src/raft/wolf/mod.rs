@@ -10,8 +10,12 @@
 //! [`Client`] calls, [`Service`] answers; `network` and `server` put them to use.
 
 mod client;
+#[cfg(test)]
+mod cluster_test;
 mod command;
 mod json;
+#[cfg(test)]
+mod json_test;
 mod readable;
 mod server;
 mod snapshot;
@@ -106,5 +110,6 @@ fn error(msg_id: &str, code: ErrorCode, code_base: u32, msg: String) -> RaftErro
 /// The code of an error, whatever was added to it.
 fn code_of(error: &RaftErrorRes) -> ErrorCode {
     let own = ErrorCode::try_from(error.code);
-    own.or_else(|_| ErrorCode::try_from(error.code.wrapping_sub(OLD_CODE_BASE))).unwrap_or(ErrorCode::RaftUndefinedError)
+    own.or_else(|_| ErrorCode::try_from(error.code.wrapping_sub(OLD_CODE_BASE)))
+        .unwrap_or(ErrorCode::RaftUndefinedError)
 }

@@ -140,7 +140,8 @@ impl<'v> Deserializer<'v> for Readable<'v> {
     }
 
     fn deserialize_byte_buf<V: Visitor<'v>>(self, visitor: V) -> Result<V::Value, Error> {
-        let bytes = to_bytes(self.0).ok_or_else(|| Error::custom("a byte string is {\"u\":text} or {\"b\":base64}"))?;
+        let bytes = to_bytes(self.0)
+            .ok_or_else(|| Error::custom("a byte string is {\"u\":text} or {\"b\":base64}"))?;
         visitor.visit_byte_buf(bytes.into_owned())
     }
 

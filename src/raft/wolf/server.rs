@@ -7,15 +7,16 @@ use super::super::state_machine::StateMachine;
 use super::super::{LogId, Peer, Types, Vote};
 use super::snapshot::{Inbox, Piece};
 use super::{
-    CLUSTER, Client, EXTENSIONS, LAST_LOG, MESSAGE_BYTES_MAX, Options, PRE_VOTE, TARGET, TERM_MAX, TRANSFER, VOTE, VOTE_KIND,
-    ascii, error, from_wire, json, read_number, to_wire, vote_text,
+    CLUSTER, Client, EXTENSIONS, LAST_LOG, MESSAGE_BYTES_MAX, Options, PRE_VOTE, TARGET, TERM_MAX, TRANSFER,
+    VOTE, VOTE_KIND, ascii, error, from_wire, json, read_number, to_wire, vote_text,
 };
 use crate::pb::wolf::raft_server::{Raft as Calls, RaftServer};
 use crate::pb::wolf::{
-    ConflictOpt, ErrorCode, RaftAppendEntriesOkRes, RaftAppendEntriesReq, RaftAppendEntriesRes, RaftBootstrapOkRes,
-    RaftBootstrapReq, RaftBootstrapRes, RaftErrorRes, RaftGetMetricsOkRes, RaftGetMetricsReq, RaftGetMetricsRes,
-    RaftInstallSnapshotOkRes, RaftInstallSnapshotReq, RaftInstallSnapshotRes, RaftVoteOkRes, RaftVoteReq, RaftVoteRes,
-    raft_append_entries_res, raft_bootstrap_res, raft_get_metrics_res, raft_install_snapshot_res, raft_vote_res,
+    ConflictOpt, ErrorCode, RaftAppendEntriesOkRes, RaftAppendEntriesReq, RaftAppendEntriesRes,
+    RaftBootstrapOkRes, RaftBootstrapReq, RaftBootstrapRes, RaftErrorRes, RaftGetMetricsOkRes,
+    RaftGetMetricsReq, RaftGetMetricsRes, RaftInstallSnapshotOkRes, RaftInstallSnapshotReq,
+    RaftInstallSnapshotRes, RaftVoteOkRes, RaftVoteReq, RaftVoteRes, raft_append_entries_res,
+    raft_bootstrap_res, raft_get_metrics_res, raft_install_snapshot_res, raft_vote_res,
 };
 use crate::types::MemberId;
 use openraft::Raft;
@@ -55,7 +56,7 @@ type Failure = (ErrorCode, String);
 
 impl Service {
     /// The service of member `me` of `cluster`. `table` has the first members of the cluster, and `links` leads to the others.
-    pub fn new(
+    pub(crate) fn new(
         raft: Raft<Types, StateMachine>,
         log: LogStore,
         (cluster, me): (u64, MemberId),
@@ -124,7 +125,9 @@ impl Inner {
             return Err(failed("number_of_nodes must be at least 1".into()));
         }
         let first = usize::try_from(wanted).ok().and_then(|n| self.table.get(..n));
-        let first = first.ok_or_else(|| failed(format!("number_of_nodes is {wanted}, but only {} are known", self.table.len())))?;
+        let first = first.ok_or_else(|| {
+            failed(format!("number_of_nodes is {wanted}, but only {} are known", self.table.len()))
+        })?;
         if !first.iter().any(|(id, _)| *id == self.me) {
             return Err(failed(format!("member {} is not among the first {wanted}", self.me)));
         }
@@ -132,7 +135,9 @@ impl Inner {
         if self.raft.is_initialized().await.map_err(|e| failed(e.to_string()))? {
             let leader = self.raft.metrics().borrow_watched().current_leader;
             let leader = leader.map_or_else(|| "nobody".to_owned(), |id| id.to_string());
-            return Err(failed(format!("NotAllowed: this member is in a cluster already; its leader is {leader}")));
+            return Err(failed(format!(
+                "NotAllowed: this member is in a cluster already; its leader is {leader}"
+            )));
         }
         self.check_others().await.map_err(failed)?;
         let members: BTreeMap<MemberId, Peer> = first.iter().cloned().collect();
@@ -156,11 +161,16 @@ impl Inner {
         }
     }
 
-    async fn append(&self, metadata: &MetadataMap, json: &str) -> Result<(Vote, AppendEntriesResponse<Types>), Failure> {
+    async fn append(
+        &self,
+        metadata: &MetadataMap,
+        json: &str,
+    ) -> Result<(Vote, AppendEntriesResponse<Types>), Failure> {
         const FAILED: ErrorCode = ErrorCode::RaftAppendEntriesFailed;
         self.check_address(metadata, FAILED)?;
-        let append = json::read_append(json, &self.table)
-            .map_err(|e| (ErrorCode::RaftAppendEntriesJsonOfReqIsNotValid, format!("req is no request: {e}")))?;
+        let append = json::read_append(json, &self.table).map_err(|e| {
+            (ErrorCode::RaftAppendEntriesJsonOfReqIsNotValid, format!("req is no request: {e}"))
+        })?;
         let vote = append.vote;
         self.check_caller(vote.leader_id.voted_for, vote.leader_id.term, FAILED)?;
         let ours = self.raft.metrics().borrow_watched().vote;
@@ -170,7 +180,12 @@ impl Inner {
         check_leader(&ours, &vote).map_err(|e| (FAILED, e))?;
         let plan = self.plan(append).await.map_err(|e| (FAILED, e))?;
         let is_conflict = plan.is_none();
-        let request = plan.unwrap_or(AppendEntriesRequest { vote, prev_log_id: None, entries: vec![], leader_commit: None });
+        let request = plan.unwrap_or(AppendEntriesRequest {
+            vote,
+            prev_log_id: None,
+            entries: vec![],
+            leader_commit: None,
+        });
         match self.raft.append_entries(request).await.map_err(|e| (FAILED, e.to_string()))? {
             AppendEntriesResponse::Success if is_conflict => Ok((vote, AppendEntriesResponse::Conflict)),
             answer => Ok((vote, answer)),
@@ -186,7 +201,9 @@ impl Inner {
             }
         }
         let committed = self.committed().await?;
-        for entry in append.entries.iter().take_while(|entry| Some(entry.log_id.index) <= committed.map(|id| id.index)) {
+        for entry in
+            append.entries.iter().take_while(|entry| Some(entry.log_id.index) <= committed.map(|id| id.index))
+        {
             if self.id_at(entry.log_id.index).await?.is_some_and(|ours| ours != entry.log_id) {
                 return Err(format!("entry {} is committed, and of another term", entry.log_id.index + 1));
             }
@@ -200,14 +217,17 @@ impl Inner {
     /// says none and we cannot know, nowhere: the next request will say more.
     async fn leader_commit(&self, append: &json::Append) -> Result<Option<LogId>, String> {
         let Some(index) = append.commit_index.checked_sub(1) else { return Ok(None) };
-        let entry = append.entries.iter().map(|entry| entry.log_id).chain(append.prev).find(|id| id.index == index);
+        let entry =
+            append.entries.iter().map(|entry| entry.log_id).chain(append.prev).find(|id| id.index == index);
         let known = match append.prev {
             Some(prev) if index < prev.index => self.id_at(index).await?,
             _ => entry,
         };
         let said = append.commit_term.and_then(|term| from_wire(term, append.commit_index));
         match (known, said) {
-            (Some(known), Some(said)) if known != said => Err(format!("leader_commit {} is of another term", index + 1)),
+            (Some(known), Some(said)) if known != said => {
+                Err(format!("leader_commit {} is of another term", index + 1))
+            }
             (_, Some(said)) if said.leader_id.term > append.vote.leader_id.term => {
                 Err("leader_commit is of a later term than the leader".into())
             }
@@ -225,7 +245,11 @@ impl Inner {
         self.raft.with_raft_state(move |state| state.log_ids.get(index)).await.map_err(|e| e.to_string())
     }
 
-    async fn vote(&self, metadata: &MetadataMap, request: &RaftVoteReq) -> Result<(Vote, bool, Option<LogId>), Failure> {
+    async fn vote(
+        &self,
+        metadata: &MetadataMap,
+        request: &RaftVoteReq,
+    ) -> Result<(Vote, bool, Option<LogId>), Failure> {
         const FAILED: ErrorCode = ErrorCode::RaftVoteFailed;
         self.check_address(metadata, FAILED)?;
         self.check_caller(request.candidate_id, request.term, FAILED)?;
@@ -245,7 +269,11 @@ impl Inner {
     }
 
     /// Takes a piece, and installs the snapshot if it was the last one. Returns the vote to answer with.
-    async fn install(&self, metadata: &MetadataMap, request: RaftInstallSnapshotReq) -> Result<Vote, Failure> {
+    async fn install(
+        &self,
+        metadata: &MetadataMap,
+        request: RaftInstallSnapshotReq,
+    ) -> Result<Vote, Failure> {
         const FAILED: ErrorCode = ErrorCode::RaftInstallSnapshotFailed;
         let failed = |e: String| (FAILED, e);
         self.check_address(metadata, FAILED)?;
@@ -262,11 +290,13 @@ impl Inner {
         }
         check_leader(&ours, &vote).map_err(failed)?;
         let (offset, done) = (request.offset, request.done);
-        let piece = Piece { leader: (request.term, request.leader_id), last, offset, done, data: request.data };
+        let piece =
+            Piece { leader: (request.term, request.leader_id), last, offset, done, data: request.data };
         let mut inbox = self.inbox.lock().await;
         let Some(received) = inbox.take(piece).await.map_err(failed)? else { return Ok(vote) };
         self.check_snapshot(last).await.map_err(failed)?;
-        let answer = self.raft.install_full_snapshot(vote, received).await.map_err(|e| failed(e.to_string()))?;
+        let answer =
+            self.raft.install_full_snapshot(vote, received).await.map_err(|e| failed(e.to_string()))?;
         Ok(answer.vote)
     }
 
@@ -292,7 +322,10 @@ fn check_leader(ours: &Vote, theirs: &Vote) -> Result<(), String> {
 
 #[tonic::async_trait]
 impl Calls for Service {
-    async fn bootstrap(&self, request: Request<RaftBootstrapReq>) -> Result<Response<RaftBootstrapRes>, Status> {
+    async fn bootstrap(
+        &self,
+        request: Request<RaftBootstrapReq>,
+    ) -> Result<Response<RaftBootstrapRes>, Status> {
         use raft_bootstrap_res::Response;
         let (metadata, _, request) = request.into_parts();
         let begun = match self.0.check_address(&metadata, ErrorCode::RaftBootstrapFailed) {
@@ -318,7 +351,9 @@ impl Calls for Service {
             Ok((leader, answer)) => {
                 ok.term = leader.leader_id.term;
                 match answer {
-                    AppendEntriesResponse::Success | AppendEntriesResponse::PartialSuccess(_) => ok.success = true,
+                    AppendEntriesResponse::Success | AppendEntriesResponse::PartialSuccess(_) => {
+                        ok.success = true
+                    }
                     AppendEntriesResponse::Conflict => {
                         let (term, index) = to_wire(self.0.log.last().as_ref());
                         ok.conflict_opt = Some(ConflictOpt { term, index });
@@ -356,15 +391,20 @@ impl Calls for Service {
         let answer = self.0.vote(&metadata, &request).await;
         let (vote, last) = answer.as_ref().map_or((None, None), |(vote, _, last)| (Some(*vote), *last));
         let response = match answer {
-            Ok((vote, vote_granted, _)) => {
-                Response::OkRes(RaftVoteOkRes { msg_id: request.msg_id, term: vote.leader_id.term, vote_granted })
-            }
+            Ok((vote, vote_granted, _)) => Response::OkRes(RaftVoteOkRes {
+                msg_id: request.msg_id,
+                term: vote.leader_id.term,
+                vote_granted,
+            }),
             Err(failure) => Response::ErrorRes(self.0.error(&request.msg_id, failure)),
         };
         Ok(self.0.answer(RaftVoteRes { response: Some(response) }, vote, last.as_ref()))
     }
 
-    async fn get_metrics(&self, request: Request<RaftGetMetricsReq>) -> Result<Response<RaftGetMetricsRes>, Status> {
+    async fn get_metrics(
+        &self,
+        request: Request<RaftGetMetricsReq>,
+    ) -> Result<Response<RaftGetMetricsRes>, Status> {
         use raft_get_metrics_res::Response;
         let (metadata, _, RaftGetMetricsReq { msg_id }) = request.into_parts();
         const FAILED: ErrorCode = ErrorCode::RaftGetMetricsFailed;

@@ -216,7 +216,8 @@ impl Inbox {
             self.coming = Some(Coming { id, file, have: 0 });
         }
         let have = self.coming.as_ref().filter(|coming| coming.id == id).map_or(0, |coming| coming.have);
-        let Some(mut coming) = self.coming.take_if(|coming| coming.id == id && piece.offset <= coming.have) else {
+        let Some(mut coming) = self.coming.take_if(|coming| coming.id == id && piece.offset <= coming.have)
+        else {
             return match self.complete {
                 Some((complete, len)) if complete == id && end <= len => Ok(None),
                 _ => Err(format!("snapshot mismatch, expected offset {have}")),
@@ -249,7 +250,8 @@ fn unpack(coming: &mut Coming, dir: &Path, quota: u64) -> io::Result<Snapshot> {
     let mut file = BufReader::new(&coming.file);
     let mut line = Vec::new();
     (&mut file).take(LINE_BYTES_MAX).read_until(b'\n', &mut line)?;
-    let head: Head = serde_json::from_slice(&line).map_err(|e| damaged(&format!("it has no header line: {e}")))?;
+    let head: Head =
+        serde_json::from_slice(&line).map_err(|e| damaged(&format!("it has no header line: {e}")))?;
     if head.format != FORMAT || head.version != VERSION {
         return Err(damaged(&format!("its format is {:?} {}", head.format, head.version)));
     }
