@@ -44,7 +44,20 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "version",
         ],
     ),
-    ("raft", &["auth::Caller", "engine", "metrics", "mvcc::Error", "mvcc::Result", "mvcc::Store", "mvcc::transfer", "pb", "types"]),
+    (
+        "raft",
+        &[
+            "auth::Caller",
+            "engine",
+            "metrics",
+            "mvcc::Error",
+            "mvcc::Result",
+            "mvcc::Store",
+            "mvcc::transfer",
+            "pb",
+            "types",
+        ],
+    ),
     (
         "engine",
         &[

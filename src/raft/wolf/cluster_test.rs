@@ -467,11 +467,12 @@ async fn wolf_19_20_21_pieces_of_snapshots_are_checked() {
     assert!(pieces.len() >= 3 && pieces[1].offset == 1 << 20);
     let line = pieces[0].data.split(|byte| *byte == b'\n').next().unwrap();
     let head: Value = serde_json::from_slice(line).unwrap();
-    assert_eq!(head["last_membership"]["members"], json!([1]));
+    assert_eq!(head["last_membership"]["configs"], json!([[1]]));
+    assert_eq!(head["last_membership"]["nodes"]["1"]["name"], "m1");
     assert_eq!(head["last_log"], json!({ "term": term, "index": index }));
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let empty = start(1, listener, &[address], |_| {}).await;
+    let empty = start(2, listener, &[members[0].address, address], |_| {}).await;
     // 19: in the middle.
     let error = empty.install(pieces[1].clone()).await.unwrap_err();
     assert_eq!((error.code, &error.msg[..]), (4, "snapshot mismatch, expected offset 0"));

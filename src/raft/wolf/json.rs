@@ -71,8 +71,9 @@ pub struct MembershipForm {
     nodes: Option<BTreeMap<u64, NodeForm>>,
 }
 
+/// Where a member is.
 #[derive(Serialize, Deserialize)]
-struct NodeForm {
+pub struct NodeForm {
     #[serde(default)]
     name: String,
     /// The first of `peer_urls`.
@@ -188,16 +189,19 @@ pub fn write_membership(membership: &Membership) -> Result<MembershipForm, Error
         [members, after] => (members.clone(), Some(after.clone())),
         more => return Err(Error::Membership(format!("{} sets of voters", more.len()))),
     };
-    let nodes = membership.nodes().map(|(id, peer)| (*id, node_form(peer))).collect();
+    let nodes = membership.nodes().map(|(id, peer)| (*id, NodeForm::new(peer))).collect();
     Ok(MembershipForm { members, members_after_consensus: after, nodes: Some(nodes) })
 }
 
-fn node_form(peer: &Peer) -> NodeForm {
-    NodeForm {
-        name: peer.name.clone(),
-        peer_url: peer.urls.first().cloned().unwrap_or_default(),
-        client_url: String::new(),
-        peer_urls: Some(peer.urls.clone()),
+impl NodeForm {
+    /// Where a member is.
+    pub fn new(peer: &Peer) -> NodeForm {
+        NodeForm {
+            name: peer.name.clone(),
+            peer_url: peer.urls.first().cloned().unwrap_or_default(),
+            client_url: String::new(),
+            peer_urls: Some(peer.urls.clone()),
+        }
     }
 }
 

@@ -307,7 +307,8 @@ proptest! {
         let text = command::write(&entry);
         let value: Value = serde_json::from_str(&text).unwrap();
         prop_assert!(value["raw"].is_null(), "{}", text);
-        prop_assert_eq!(command::read(&value).unwrap().bytes(), entry.bytes());
+        let read = command::read(&value).unwrap();
+        prop_assert_eq!(read.bytes(), entry.bytes());
     }
 
     #[test]

@@ -1,12 +1,13 @@
 //! Snapshots on their way: one line of JSON that says what it is, then the body: the chunks of `mvcc::transfer`, each with its
 //! length (u32, little endian) before it. The stream of both is cut into pieces. Called by `client` and `server`.
 
-use super::super::{LogId, Snapshot, SnapshotData};
+use super::super::{LogId, Snapshot, SnapshotData, StoredMembership};
 use super::{from_wire, json, to_wire};
 use crate::mvcc::Store;
 use crate::mvcc::transfer::{Receiver, Sender};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Seek, Write};
 use std::os::unix::fs::FileExt;
@@ -51,11 +52,23 @@ struct Place {
     index: u64,
 }
 
+/// A membership: the entry that it comes from, one set of voters or two, and where each member is.
 #[derive(Serialize, Deserialize)]
 struct Members {
     log: Place,
-    #[serde(flatten)]
-    membership: json::MembershipForm,
+    configs: Vec<BTreeSet<u64>>,
+    nodes: BTreeMap<u64, json::NodeForm>,
+}
+
+impl Members {
+    fn new(stored: &StoredMembership) -> Members {
+        let membership = stored.membership();
+        Members {
+            log: Place::new(stored.log_id().as_ref()),
+            configs: membership.get_joint_config().clone(),
+            nodes: membership.nodes().map(|(id, peer)| (*id, json::NodeForm::new(peer))).collect(),
+        }
+    }
 }
 
 impl Place {
@@ -85,17 +98,13 @@ impl Packed {
         let mut body = anonymous_file(dir)?;
         let (body_len, body_sha256) = write_body(&mut sender, &mut body)?;
         let last = snapshot.meta.last_log_id;
-        let membership = snapshot.meta.last_membership;
         let place = Place::new(last.as_ref());
         let head = Head {
             format: FORMAT.into(),
             version: VERSION,
             snapshot_id: format!("{}-{}", place.term, place.index),
             last_log: place,
-            last_membership: Members {
-                log: Place::new(membership.log_id().as_ref()),
-                membership: json::write_membership(membership.membership()).map_err(io::Error::other)?,
-            },
+            last_membership: Members::new(&snapshot.meta.last_membership),
             body_len,
             body_sha256,
         };
