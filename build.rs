@@ -3,8 +3,10 @@
 use prost::Message;
 use std::path::PathBuf;
 
-const FILES: [&str; 5] =
-    ["etcd/rpc.proto", "etcd/lock.proto", "etcd/election.proto", "grpc/health.proto", "wolf/raft.proto"];
+const FILES: [&str; 4] = ["etcd/rpc.proto", "etcd/lock.proto", "etcd/election.proto", "grpc/health.proto"];
+
+/// What members say to each other: no JSON is made of it.
+const PEER_FILES: [&str; 2] = ["kvist/peer.proto", "wolf/raft.proto"];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo:rerun-if-changed=proto");
@@ -12,5 +14,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let descriptors = PathBuf::from(std::env::var("OUT_DIR")?).join("descriptors.bin");
     std::fs::write(descriptors, files.encode_to_vec())?;
     tonic_prost_build::configure().compile_fds(files)?;
+    // Entries are not copied out of the frames that they come in.
+    tonic_prost_build::configure()
+        .bytes(".kvist.peer")
+        .compile_fds(protox::compile(PEER_FILES, ["proto"])?)?;
     Ok(())
 }

@@ -1,7 +1,9 @@
-//! Who this member is: cluster and member id, fixed at the first start and kept in `member/identity.json`, so that later
-//! starts ignore the `initial-*` flags (contract P-6). Called by `server` and `import`.
+//! Who this member is, and with whom its cluster began: fixed at the first start and kept in `member/identity.json`, so that
+//! later starts ignore the `initial-*` flags (contract P-6). Called by `server` and `import`.
 
 use crate::engine::Identity;
+use crate::engine::command::Member;
+use crate::types::MemberId;
 use serde::{Deserialize, Serialize};
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -10,11 +12,35 @@ use std::path::Path;
 const FILE: &str = "identity.json";
 const TEMPORARY: &str = "identity.tmp";
 
+/// How a member came to its cluster.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Founding {
+    /// Who it is.
+    pub identity: Identity,
+    /// Who belonged to the cluster then, this member among them; none where nobody wrote it down.
+    pub members: Vec<Member>,
+    /// Whether it began the cluster, perhaps with others, and did not join one.
+    pub is_new: bool,
+}
+
 #[derive(Serialize, Deserialize)]
 struct Form {
     /// Hexadecimal, as etcdctl prints ids.
     cluster_id: String,
     member_id: String,
+    /// Absent in files of the first versions, which knew clusters of one member only.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    members: Vec<MemberForm>,
+    #[serde(default)]
+    joined: bool,
+}
+
+#[derive(Serialize, Deserialize)]
+struct MemberForm {
+    id: String,
+    name: String,
+    peer_urls: Vec<String>,
+    is_learner: bool,
 }
 
 /// Whether an identity is stored in `dir`: the member has started before.
@@ -22,36 +48,53 @@ pub fn is_known(dir: &Path) -> bool {
     dir.join(FILE).exists()
 }
 
-/// The identity stored in `dir`; made and stored, durably, if there is none.
-pub fn load_or_create(dir: &Path, make: impl FnOnce() -> Identity) -> io::Result<Identity> {
+/// What is stored in `dir`, if anything.
+pub fn load(dir: &Path) -> io::Result<Option<Founding>> {
     match fs::read(dir.join(FILE)) {
-        Ok(bytes) => parse(&bytes).ok_or_else(|| {
+        Ok(bytes) => parse(&bytes).map(Some).ok_or_else(|| {
             let text = format!(
                 "{} is damaged; restore it, or the whole directory, from a backup",
                 dir.join(FILE).display()
             );
             io::Error::new(io::ErrorKind::InvalidData, text)
         }),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let identity = make();
-            store(dir, identity)?;
-            Ok(identity)
-        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
     }
 }
 
-fn parse(bytes: &[u8]) -> Option<Identity> {
-    let form: Form = serde_json::from_slice(bytes).ok()?;
-    let number = |text: &str| u64::from_str_radix(text, 16).ok();
-    Some(Identity { cluster: number(&form.cluster_id)?, member: number(&form.member_id)? })
+fn number(text: &str) -> Option<MemberId> {
+    u64::from_str_radix(text, 16).ok()
 }
 
-/// Stores the identity in `dir`, durably.
-pub fn store(dir: &Path, identity: Identity) -> io::Result<()> {
+fn parse(bytes: &[u8]) -> Option<Founding> {
+    let form: Form = serde_json::from_slice(bytes).ok()?;
+    let member = |form: MemberForm| {
+        let MemberForm { id, name, peer_urls, is_learner } = form;
+        Some(Member { id: number(&id)?, name, peer_urls, is_learner, client_urls: Vec::new() })
+    };
+    Some(Founding {
+        identity: Identity { cluster: number(&form.cluster_id)?, member: number(&form.member_id)? },
+        members: form.members.into_iter().map(member).collect::<Option<_>>()?,
+        is_new: !form.joined,
+    })
+}
+
+/// Stores it in `dir`, durably.
+pub fn store(dir: &Path, founding: &Founding) -> io::Result<()> {
     fs::create_dir_all(dir)?;
-    let form =
-        Form { cluster_id: format!("{:x}", identity.cluster), member_id: format!("{:x}", identity.member) };
+    let member = |member: &Member| MemberForm {
+        id: format!("{:x}", member.id),
+        name: member.name.clone(),
+        peer_urls: member.peer_urls.clone(),
+        is_learner: member.is_learner,
+    };
+    let form = Form {
+        cluster_id: format!("{:x}", founding.identity.cluster),
+        member_id: format!("{:x}", founding.identity.member),
+        members: founding.members.iter().map(member).collect(),
+        joined: !founding.is_new,
+    };
     let temporary = dir.join(TEMPORARY);
     let mut file = File::create(&temporary)?;
     file.write_all(&serde_json::to_vec_pretty(&form)?)?;
@@ -65,13 +108,34 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_first_identity_stays() {
+    fn what_is_stored_comes_back() {
         let dir = tempfile::tempdir().unwrap();
-        let first = Identity { cluster: u64::MAX, member: 0x8e9e_05c5_2164_694d };
-        let member = dir.path().join("member");
-        assert_eq!(load_or_create(&member, || first).unwrap(), first);
-        assert_eq!(load_or_create(&member, || unreachable!("it is stored")).unwrap(), first);
-        fs::write(member.join(FILE), b"{").unwrap();
-        assert!(load_or_create(&member, || first).unwrap_err().to_string().contains("damaged"));
+        let dir = dir.path().join("member");
+        assert!(load(&dir).unwrap().is_none() && !is_known(&dir));
+        let member = |id, name: &str| Member {
+            id,
+            name: name.into(),
+            peer_urls: vec!["u".into()],
+            ..Member::default()
+        };
+        let founding = Founding {
+            identity: Identity { cluster: u64::MAX, member: 0x8e9e_05c5_2164_694d },
+            members: vec![member(0x8e9e_05c5_2164_694d, "a"), Member { is_learner: true, ..member(1, "") }],
+            is_new: false,
+        };
+        for founding in [founding.clone(), Founding { is_new: true, members: Vec::new(), ..founding }] {
+            store(&dir, &founding).unwrap();
+            assert_eq!(load(&dir).unwrap(), Some(founding));
+        }
+        assert!(is_known(&dir));
+        fs::write(dir.join(FILE), b"{").unwrap();
+        assert!(load(&dir).unwrap_err().to_string().contains("damaged"));
+    }
+
+    #[test]
+    fn a_file_of_the_first_versions_is_read() {
+        let text = br#"{ "cluster_id": "cdf818194e3a8c32", "member_id": "8e9e05c52164694d" }"#;
+        let identity = Identity { cluster: 0xcdf8_1819_4e3a_8c32, member: 0x8e9e_05c5_2164_694d };
+        assert_eq!(parse(text), Some(Founding { identity, members: Vec::new(), is_new: true }));
     }
 }

@@ -25,11 +25,14 @@ pub mod v3lockpb {
 pub mod v3electionpb {
     tonic::include_proto!("v3electionpb");
 }
-
-/// Raft between members, readable.
+/// What members say to each other.
+pub mod peer {
+    tonic::include_proto!("kvist.peer");
+}
+/// The same in a form that people can read.
 pub mod wolf {
     tonic::include_proto!("wolf.raft");
 }
 
-/// Descriptors of all of the above (an encoded `FileDescriptorSet`): what JSON needs to know of the messages.
+/// Descriptors of etcd's and gRPC's protocols (an encoded `FileDescriptorSet`): what JSON needs to know of the messages.
 pub const DESCRIPTORS: &[u8] = tonic::include_file_descriptor_set!("descriptors");

@@ -11,18 +11,40 @@ use http::{HeaderValue, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
 use std::convert::Infallible;
 use tonic::body::Body;
+use tonic::service::Routes;
 use tower_service::Service;
 
 /// See the module. Cheap to clone.
 #[derive(Clone)]
 pub struct Door {
-    grpc: Option<Front>,
+    grpc: Option<Grpc>,
     http: Option<Http>,
+}
+
+/// gRPC services.
+#[derive(Clone)]
+pub enum Grpc {
+    /// Those for clients.
+    Clients(Front),
+    /// Those for other members.
+    Members(Routes),
+}
+
+impl Grpc {
+    fn call(&self, request: Request<Incoming>) -> Reply {
+        match self {
+            Grpc::Clients(front) => front.clone().call(request),
+            Grpc::Members(routes) => {
+                let mut routes = routes.clone();
+                Box::pin(async move { routes.call(request).await })
+            }
+        }
+    }
 }
 
 impl Door {
     /// What is served; at least one of the two.
-    pub fn new(grpc: Option<Front>, http: Option<Http>) -> Door {
+    pub fn new(grpc: Option<Grpc>, http: Option<Http>) -> Door {
         Door { grpc, http }
     }
 
@@ -55,7 +77,7 @@ impl hyper::service::Service<Request<Incoming>> for Requests {
             request.extensions_mut().insert(caller.clone());
         }
         match (&self.door.grpc, &self.door.http) {
-            (Some(front), _) if is_grpc(&request) => front.clone().call(request),
+            (Some(grpc), _) if is_grpc(&request) => grpc.call(request),
             (_, Some(http)) => {
                 let (http, secure) = (http.clone(), self.secure);
                 Box::pin(async move { Ok(http.serve(request, secure).await) })

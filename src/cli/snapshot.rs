@@ -228,7 +228,8 @@ impl RestoreArguments {
 
     fn options(&self) -> Result<Options, String> {
         let config = self.config()?;
-        let identity = Identity { cluster: config.cluster.cluster_id(), member: config.cluster.member_id() };
+        let identity =
+            Identity { cluster: config.cluster.cluster_id(), member: config.cluster.member_id(&config.name) };
         let bump =
             i64::try_from(self.bump_revision).map_err(|_| "--bump-revision is too large".to_owned())?;
         Ok(Options {
@@ -260,6 +261,11 @@ impl RestoreArguments {
         let (_, config) = settings.verify();
         let config = config.map_err(|e| e.to_string())?;
         config.check_bootstrap().map_err(|e| e.to_string())?;
+        if config.cluster.initial.len() > 1 {
+            return Err(
+                "a snapshot is restored to a cluster of one member; start it, and add the others then".into(),
+            );
+        }
         Ok(config)
     }
 }

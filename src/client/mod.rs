@@ -1,6 +1,7 @@
 //! A client of etcd's API, for subcommands that ask a running server. No retries: what the server says is what the user
 //! sees. Called by `cli` and `bench`.
 
+pub mod peer;
 pub mod raw;
 pub mod save;
 mod tls;

@@ -24,6 +24,7 @@ pub struct Draft {
     pub initial_cluster_state: String,
     pub initial_cluster_token: String,
     pub strict_reconfig_check: bool,
+    pub force_new_cluster: bool,
     pub streams_max: u32,
     pub keepalive: Keepalive,
     pub sockets: SocketOptions,

@@ -152,8 +152,8 @@ pub struct Cluster {
     pub advertise_client: Vec<EndpointUrl>,
     /// Where other members are told to find this member.
     pub advertise_peer: Vec<EndpointUrl>,
-    /// Name and peer URLs of every first member, in the order of the flag.
-    pub initial: Vec<(String, Vec<EndpointUrl>)>,
+    /// Every first member, in the order of the flag.
+    pub initial: Vec<Initial>,
     /// Whether the cluster is there already.
     pub existing: bool,
     /// Keeps clusters apart that have the same addresses.
@@ -162,20 +162,38 @@ pub struct Cluster {
     pub strict_reconfig_check: bool,
     /// Whether a new cluster begins only when somebody calls for it.
     pub wait_for_bootstrap: bool,
+    /// Learners that the cluster may have.
+    pub learners_max: usize,
+    /// Whether the member goes on alone with what it has, whoever else belonged to the cluster.
+    pub force_new: bool,
     /// A flag that asks for a way to start a cluster that does not exist here, and why it must not be ignored.
     pub refused_at_bootstrap: Option<(&'static str, &'static str)>,
 }
 
+/// A first member of a cluster.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Initial {
+    /// Its name.
+    pub name: String,
+    /// Where its peers reach it.
+    pub urls: Vec<EndpointUrl>,
+}
+
 impl Cluster {
-    /// Id of this member in a new cluster.
-    pub fn member_id(&self) -> u64 {
-        ids::member_id(&self.advertise_peer, &self.token)
+    /// Id of a first member in a new cluster.
+    pub fn id_of(&self, initial: &Initial) -> u64 {
+        ids::member_id(&initial.urls, &self.token)
+    }
+
+    /// Id of this member, which has the name, in a new cluster.
+    pub fn member_id(&self, name: &str) -> u64 {
+        let initial = self.initial.iter().find(|initial| initial.name == name);
+        ids::member_id(initial.map_or(&self.advertise_peer, |initial| &initial.urls), &self.token)
     }
 
     /// Id of a new cluster.
     pub fn cluster_id(&self) -> u64 {
-        let members: Vec<u64> =
-            self.initial.iter().map(|(_, urls)| ids::member_id(urls, &self.token)).collect();
+        let members: Vec<u64> = self.initial.iter().map(|initial| self.id_of(initial)).collect();
         ids::cluster_id(&members)
     }
 }

@@ -66,6 +66,11 @@ impl EndpointUrl {
         &self.address
     }
 
+    /// The host of TCP, without the brackets of an IPv6 address; the path of a Unix socket.
+    pub fn host(&self) -> &str {
+        self.host_and_port().map_or(&self.address, |(host, _)| host)
+    }
+
     fn host_and_port(&self) -> Option<(&str, u16)> {
         let (host, port) = self.address.rsplit_once(':')?;
         Some((host.strip_prefix('[').and_then(|h| h.strip_suffix(']')).unwrap_or(host), port.parse().ok()?))
@@ -181,7 +186,7 @@ pub fn join<T: fmt::Display>(urls: &[T]) -> String {
 }
 
 /// Whether two lists name the same addresses, if need be after asking the resolver about their hosts.
-pub(super) fn same_addresses(a: &[EndpointUrl], b: &[EndpointUrl]) -> bool {
+pub fn same_addresses(a: &[EndpointUrl], b: &[EndpointUrl]) -> bool {
     let texts = |urls: &[EndpointUrl]| urls.iter().cloned().collect::<BTreeSet<_>>();
     if texts(a) == texts(b) {
         return true;

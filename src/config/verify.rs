@@ -7,7 +7,8 @@ use super::args::{Origin, Settings};
 use super::draft::Draft;
 use super::flags::{Effect, Flag};
 use super::url::{EndpointUrl, join, same_addresses};
-use super::{Auth, AutoCompaction, Cluster, Compaction, Config, Error, Note, Raft, Storage, value};
+use super::{Auth, AutoCompaction, Cluster, Compaction, Config, Error, Initial, Note, Raft, Storage, value};
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -167,7 +168,7 @@ impl Settings {
             initial_cluster(&draft.initial_cluster)?
         } else {
             let name = if draft.name.is_empty() { DEFAULT_NAME } else { &draft.name };
-            vec![(name.to_owned(), advertise_peer.clone())]
+            vec![Initial { name: name.to_owned(), urls: advertise_peer.clone() }]
         };
         let refused_at_bootstrap = Flag::all().find_map(|flag| match flag.effect {
             Effect::RefusedAtBootstrap(why) if self.asks_for(flag) => Some((flag.name, why)),
@@ -181,6 +182,8 @@ impl Settings {
             token: draft.initial_cluster_token.clone(),
             strict_reconfig_check: draft.strict_reconfig_check,
             wait_for_bootstrap: draft.wait_for_bootstrap,
+            learners_max: usize::try_from(draft.max_learners).unwrap_or_default(),
+            force_new: draft.force_new_cluster,
             refused_at_bootstrap,
         })
     }
@@ -208,29 +211,22 @@ impl Config {
         if let Some((flag, why)) = cluster.refused_at_bootstrap {
             return Err(Error::Unsupported { flag, why });
         }
-        if cluster.existing {
-            return Err(Error::Unsupported {
-                flag: "initial-cluster-state=existing",
-                why: "it cannot join a cluster, and the data directory is empty",
-            });
-        }
-        let Some((_, urls)) = cluster.initial.iter().find(|(name, _)| *name == self.name) else {
+        let Some(own) = cluster.initial.iter().find(|initial| initial.name == self.name) else {
             return invalid(format!(
                 "couldn't find local name {:?} in the initial cluster configuration",
                 self.name
             ));
         };
-        if cluster.initial.len() > 1 {
-            return Err(Error::Unsupported {
-                flag: "initial-cluster with more than one member",
-                why: "it would run alone and not replicate",
-            });
+        let mut seen = BTreeSet::new();
+        if !cluster.initial.iter().flat_map(|initial| &initial.urls).all(|url| seen.insert(url)) {
+            return invalid(format!("initial cluster {} has duplicate url", shown(&cluster.initial)));
         }
-        if !same_addresses(urls, &cluster.advertise_peer) {
+        // Who joins has told the cluster its URLs already.
+        if !cluster.existing && !same_addresses(&own.urls, &cluster.advertise_peer) {
             return invalid(format!(
                 "--initial-cluster has {}={} but --initial-advertise-peer-urls is {}",
                 self.name,
-                join(urls),
+                join(&own.urls),
                 join(&cluster.advertise_peer)
             ));
         }
@@ -306,19 +302,28 @@ fn auto_compaction(mode: &str, retention: &str) -> Result<Option<AutoCompaction>
 }
 
 /// `name=url,name=url`; a name that comes again adds a URL to its member.
-fn initial_cluster(text: &str) -> Result<Vec<(String, Vec<EndpointUrl>)>> {
-    let mut members: Vec<(String, Vec<EndpointUrl>)> = Vec::new();
+fn initial_cluster(text: &str) -> Result<Vec<Initial>> {
+    let mut members: Vec<Initial> = Vec::new();
     for item in text.split(',').filter(|item| !item.is_empty()) {
         let (name, url) = item.split_once('=').unwrap_or((item, ""));
         let name = name.trim();
         let url = EndpointUrl::parse(url)
             .map_err(|e| Error::Invalid(format!("error setting up initial cluster: {e}")))?;
-        match members.iter_mut().find(|(known, _)| known == name) {
-            Some((_, urls)) => urls.push(url),
-            None => members.push((name.to_owned(), vec![url])),
+        match members.iter_mut().find(|known| known.name == name) {
+            Some(known) => known.urls.push(url),
+            None => members.push(Initial { name: name.to_owned(), urls: vec![url] }),
         }
     }
     Ok(members)
+}
+
+/// The members as the flag has them, sorted.
+fn shown(members: &[Initial]) -> String {
+    let pairs =
+        members.iter().flat_map(|member| member.urls.iter().map(|url| format!("{}={url}", member.name)));
+    let mut pairs: Vec<String> = pairs.collect();
+    pairs.sort();
+    pairs.join(",")
 }
 
 /// Advertised URLs need a host.

@@ -133,11 +133,13 @@ impl Engine {
     }
 
     /// Fails unless this member leads, and others follow it.
-    async fn confirm_leader(&self) -> Result<()> {
-        if self.status().leader != self.identity().member {
+    pub(super) async fn confirm_leader(&self) -> Result<()> {
+        if !self.leads() {
             return Err(Error::NoLeader);
         }
-        self.read_index().await
+        self.read_index().await?;
+        // Otherwise it was another leader that confirmed the read.
+        if self.leads() { Ok(()) } else { Err(Error::NoLeader) }
     }
 
     /// Asks, and turns a failure into an error.

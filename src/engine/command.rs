@@ -49,7 +49,7 @@ pub enum Command {
         /// Which.
         alarm: AlarmKind,
     },
-    /// Make a member's name and client URLs known.
+    /// Make the name and client URLs of a member known; the rest of it is as the table has it.
     PublishMember(Member),
     /// Announce a downgrade, or call it off.
     Downgrade {
@@ -60,6 +60,25 @@ pub enum Command {
     SetClusterVersion(ClusterVersion),
     /// Change users, roles or permissions, or give out a token.
     Auth(auth::Change),
+    /// Take a member in, which is to be started then.
+    AddMember(Member),
+    /// Part with a member for ever.
+    RemoveMember {
+        /// Which.
+        id: MemberId,
+    },
+    /// Make a learner a voter.
+    PromoteMember {
+        /// Which.
+        id: MemberId,
+    },
+    /// Let a member be reached elsewhere by its peers.
+    UpdateMember {
+        /// Which.
+        id: MemberId,
+        /// Where from now on.
+        peer_urls: Vec<String>,
+    },
 }
 
 /// Write one key.
@@ -390,6 +409,21 @@ pub enum Refusal {
     /// The caller may not do this, or users and roles are not as it supposes.
     #[error(transparent)]
     Auth(#[from] auth::Error),
+    /// There is no such member, or there was one, whose id never returns.
+    #[error("member not found")]
+    MemberNotFound,
+    /// The member to add is there.
+    #[error("member ID already exists")]
+    MemberExists,
+    /// Another member is reached by this URL.
+    #[error("peer URLs already exist")]
+    PeerUrlTaken,
+    /// The member to promote votes already.
+    #[error("only a learner can be promoted")]
+    NotLearner,
+    /// Without the member to remove nobody would vote.
+    #[error("the last voter can't be removed")]
+    LastVoter,
 }
 
 /// The answer of the applier.

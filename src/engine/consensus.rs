@@ -46,6 +46,9 @@ pub trait Consensus: Send + Sync {
     /// Gets an entry committed and applied; resolves with what the applier answered on this member.
     fn propose(&self, entry: Entry) -> BoxFuture<'_, Result<Applied, Error>>;
 
+    /// The same, but only if this member leads in `term`: of decisions that only the leader of that term may take.
+    fn propose_in(&self, term: u64, entry: Entry) -> BoxFuture<'_, Result<Applied, Error>>;
+
     /// Resolves when local reads show every write that was acknowledged before the call.
     fn read_index(&self) -> BoxFuture<'_, Result<(), Error>>;
 

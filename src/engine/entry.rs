@@ -2,19 +2,23 @@
 //!
 //! Layout: version (1 byte), time (varint, milliseconds since 1970), origin, command in postcard's format. The origin is a
 //! byte: 0 the server itself, 1 a client that nobody knows, 2 a user, followed by the length of its name (varint), the
-//! name, and the auth revision that it knew (varint). Version 1 has no origin: nobody was known then. Persisted and sent
-//! to followers as it is; it is encoded once, when proposed.
+//! name, and the auth revision that it knew (varint). Version 1 has no origin: nobody was known then. Version 3 has a
+//! ticket behind the origin: the proposer (8 bytes LE) and its number for the entry (varint). Persisted and sent to
+//! followers as it is; it is encoded once, when proposed, and once more if it is sent to the leader.
 
 use super::command::Command;
 use super::timing::Timing;
 use crate::auth::Caller;
 use crate::storage::codec::{put_varint, take_varint};
+use crate::types::MemberId;
 use bytes::Bytes;
 use std::fmt;
 use std::sync::Arc;
 
-/// Version of the layout.
-const VERSION: u8 = 2;
+/// Newest version of the layout: with a ticket.
+const VERSION: u8 = 3;
+/// The version without a ticket: the leader took the command in itself.
+const WITHOUT_TICKET: u8 = 2;
 /// The version before users were known.
 const WITHOUT_ORIGIN: u8 = 1;
 
@@ -74,6 +78,23 @@ impl Origin {
     }
 }
 
+/// Says whose the answer is: the member that took the command in and sent it to the leader.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ticket {
+    /// That member.
+    pub proposer: MemberId,
+    /// Its number for the entry; never the same twice while it runs, nor likely to be after a restart.
+    pub number: u64,
+}
+
+impl Ticket {
+    fn decode(rest: &mut &[u8]) -> Option<Ticket> {
+        let (proposer, after) = rest.split_first_chunk::<8>()?;
+        *rest = after;
+        Some(Ticket { proposer: MemberId::from_le_bytes(*proposer), number: take_varint(rest)? })
+    }
+}
+
 /// A command on its way through the log; cheap to clone.
 #[derive(Clone)]
 pub struct Entry(Arc<Inner>);
@@ -88,18 +109,45 @@ struct Inner {
     bytes: Bytes,
     time_ms: u64,
     origin: Origin,
+    ticket: Option<Ticket>,
     command: Command,
+    /// Where the command begins in `bytes`.
+    command_at: usize,
     timing: Timing,
 }
 
 impl Entry {
     /// Encodes `command` of `origin`, taken in at `time_ms`.
     pub fn new(origin: Origin, command: Command, time_ms: u64) -> Entry {
-        let mut bytes = vec![VERSION];
+        let mut bytes = vec![WITHOUT_TICKET];
         put_varint(&mut bytes, time_ms);
         origin.encode(&mut bytes);
+        let command_at = bytes.len();
         let bytes = postcard::to_extend(&command, bytes).expect("commands are plain data in memory");
-        Entry(Arc::new(Inner { bytes: bytes.into(), time_ms, origin, command, timing: Timing::begin() }))
+        let (bytes, timing) = (bytes.into(), Timing::begin());
+        Entry(Arc::new(Inner { bytes, time_ms, origin, ticket: None, command, command_at, timing }))
+    }
+
+    /// The same with a ticket, for the leader.
+    pub fn ticketed(&self, ticket: Ticket) -> Entry {
+        let Inner { bytes: plain, time_ms, origin, command, command_at, .. } = &*self.0;
+        let mut bytes = Vec::with_capacity(plain.len() + 20);
+        bytes.push(VERSION);
+        put_varint(&mut bytes, *time_ms);
+        origin.encode(&mut bytes);
+        bytes.extend_from_slice(&ticket.proposer.to_le_bytes());
+        put_varint(&mut bytes, ticket.number);
+        let at = bytes.len();
+        bytes.extend_from_slice(&plain[*command_at..]);
+        Entry(Arc::new(Inner {
+            bytes: bytes.into(),
+            time_ms: *time_ms,
+            origin: origin.clone(),
+            ticket: Some(ticket),
+            command: command.clone(),
+            command_at: at,
+            timing: Timing::begin(),
+        }))
     }
 
     /// Decodes what [`Entry::bytes`] gave.
@@ -114,8 +162,14 @@ impl Entry {
             0..=WITHOUT_ORIGIN => Origin::Client(None),
             _ => Origin::decode(&mut rest).ok_or_else(|| damaged("its origin is none"))?,
         };
+        let ticket = match version {
+            0..=WITHOUT_TICKET => None,
+            _ => Some(Ticket::decode(&mut rest).ok_or_else(|| damaged("its ticket is cut short"))?),
+        };
+        let command_at = bytes.len() - rest.len();
         let command = postcard::from_bytes(rest).map_err(|e| damaged(&e.to_string()))?;
-        Ok(Entry(Arc::new(Inner { bytes, time_ms, origin, command, timing: Timing::begin() })))
+        let timing = Timing::begin();
+        Ok(Entry(Arc::new(Inner { bytes, time_ms, origin, ticket, command, command_at, timing })))
     }
 
     /// Its byte form.
@@ -123,7 +177,12 @@ impl Entry {
         &self.0.bytes
     }
 
-    /// When the leader took it in, milliseconds since 1970.
+    /// Who waits for the answer, if that is another member than the leader that took it in.
+    pub fn ticket(&self) -> Option<Ticket> {
+        self.0.ticket
+    }
+
+    /// When a member took it in, milliseconds since 1970.
     pub fn time_ms(&self) -> u64 {
         self.0.time_ms
     }
@@ -166,6 +225,10 @@ impl fmt::Display for Entry {
             Command::Downgrade { .. } => "downgrade",
             Command::SetClusterVersion(_) => "set-cluster-version",
             Command::Auth(_) => "auth",
+            Command::AddMember(_) => "add-member",
+            Command::RemoveMember { .. } => "remove-member",
+            Command::PromoteMember { .. } => "promote-member",
+            Command::UpdateMember { .. } => "update-member",
         };
         write!(f, "{kind} ({} bytes)", self.0.bytes.len())
     }
@@ -214,6 +277,25 @@ mod tests {
             [&[2, 5, 3, 6, 6][..], &[2, 5, 2, 9, b'a', 1, 6, 6], &[2, 5, 2, 1, 0xff, 1, 6, 6], &[2, 5]]
         {
             assert!(matches!(Entry::decode(Bytes::copy_from_slice(damaged)), Err(Error::Damaged(_))));
+        }
+    }
+
+    #[test]
+    fn an_entry_written_by_version_3_is_still_read() {
+        let plain = Entry::new(Origin::Server, Command::Compact { revision: 3 }, 5);
+        let ticket = Ticket { proposer: 0x0102, number: 300 };
+        let stored: &[u8] = &[3, 5, 0, 2, 1, 0, 0, 0, 0, 0, 0, 172, 2, 6, 6];
+        assert_eq!(&plain.ticketed(ticket).bytes()[..], stored);
+        let entry = Entry::decode(Bytes::from_static(stored)).unwrap();
+        assert_eq!((entry.ticket(), entry.command(), entry.time_ms()), (Some(ticket), plain.command(), 5));
+        let again = Ticket { proposer: 7, number: 1 };
+        assert_eq!(
+            entry.ticketed(again),
+            plain.ticketed(again),
+            "a new ticket takes the place of the old one"
+        );
+        for cut in 4..stored.len() {
+            assert!(Entry::decode(Bytes::from_static(&stored[..cut])).is_err());
         }
     }
 

@@ -33,12 +33,18 @@ pub enum Error {
     /// The caller may not do this, or could not be told from others.
     #[error(transparent)]
     Auth(#[from] auth::Error),
-    /// This member does not exist.
-    #[error("member not found")]
-    MemberNotFound,
-    /// Another member is reached by this URL.
-    #[error("peer URLs already exist")]
-    PeerUrlTaken,
+    /// After the change, members that never started could keep the others from a majority.
+    #[error("not enough started members")]
+    NotEnoughStarted,
+    /// Members can't be reached, or not for long enough to change who belongs to the cluster.
+    #[error("unhealthy cluster")]
+    Unhealthy,
+    /// The learner to promote lacks too much of the log.
+    #[error("the learner is not in sync with the leader")]
+    LearnerNotReady,
+    /// There are as many learners as may be.
+    #[error("too many learner members in cluster")]
+    TooManyLearners,
     /// This member can't take the lead.
     #[error("bad leader transferee")]
     BadTransferee,

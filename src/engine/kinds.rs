@@ -31,6 +31,7 @@ pub enum Kind {
     AuthRoleDelete,
     AuthRoleGrantPermission,
     AuthRoleRevokePermission,
+    ConfChange,
     Range,
     ReadonlyTxn,
 }
@@ -53,6 +54,10 @@ impl Kind {
             Command::SetClusterVersion(_) => Kind::ClusterVersionSet,
             Command::Downgrade { .. } => Kind::DowngradeInfoSet,
             Command::Auth(change) => Kind::of_auth(change),
+            Command::AddMember(_)
+            | Command::RemoveMember { .. }
+            | Command::PromoteMember { .. }
+            | Command::UpdateMember { .. } => Kind::ConfChange,
         }
     }
 

@@ -6,11 +6,14 @@ use crate::lease::table::Leases;
 use crate::metrics::METRICS;
 use crate::types::LeaseId;
 use parking_lot::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 /// See the module.
 pub struct LeaseKeeper {
     lessor: Mutex<Lessor>,
+    /// The term in which this member decides; what it decides counts in that term alone.
+    term: AtomicU64,
     started: Instant,
 }
 
@@ -21,7 +24,7 @@ impl LeaseKeeper {
         for (id, lease) in leases {
             lessor.restore(*id, lease.ttl_secs, lease.remaining_secs, 0);
         }
-        LeaseKeeper { lessor: Mutex::new(lessor), started: Instant::now() }
+        LeaseKeeper { lessor: Mutex::new(lessor), term: AtomicU64::new(0), started: Instant::now() }
     }
 
     /// The replicated table came from another member, whole: knows its leases from now on, and no others.
@@ -65,9 +68,21 @@ impl LeaseKeeper {
         }
     }
 
-    /// This member leads now: it decides, after giving everyone `extend` more.
-    pub fn promote(&self, extend: Duration) {
-        self.lessor.lock().promote(self.now_ms(), extend.as_millis() as u64);
+    /// This member leads now, in `term`: it decides, after giving everyone `extend` more.
+    pub fn promote(&self, term: u64, extend: Duration) {
+        let mut lessor = self.lessor.lock();
+        lessor.promote(self.now_ms(), extend.as_millis() as u64);
+        self.term.store(term, Ordering::SeqCst);
+    }
+
+    /// This member leads no more.
+    pub fn demote(&self) {
+        self.lessor.lock().demote();
+    }
+
+    /// The term in which it decides, or did last. To be read before it is asked for a decision.
+    pub fn term(&self) -> u64 {
+        self.term.load(Ordering::SeqCst)
     }
 
     /// Renews a lease.

@@ -17,6 +17,7 @@ pub mod export;
 pub mod flusher;
 mod kinds;
 pub mod leases;
+mod members;
 pub mod permit;
 #[cfg(test)]
 mod permit_test;
@@ -38,10 +39,10 @@ pub use error::{Error, Result};
 use crate::lease::lessor::Renewal;
 use crate::mvcc::Store;
 use crate::types::{LeaseId, MemberId};
-use apply::Applier;
+use apply::{Applier, Learners};
 use ask::{Answer, Question, Whom};
 use bytes::Bytes;
-use command::{AlarmKind, Command, Member, Outcome, Range, Refusal, Txn, TxnOutcome};
+use command::{AlarmKind, Command, Outcome, Range, Refusal, Txn, TxnOutcome};
 use consensus::{Consensus, Status};
 use entry::Entry;
 use flusher::Flusher;
@@ -82,6 +83,12 @@ pub struct Limits {
     pub lease_ttl_min_secs: i64,
     /// Reading for longer is logged.
     pub slow_read: Duration,
+    /// Longest time that a request takes.
+    pub request_timeout: Duration,
+    /// Learners that the cluster may have.
+    pub learners_max: usize,
+    /// Whether changes of members that could cost the majority are refused.
+    pub strict_reconfig_check: bool,
 }
 
 /// What an engine is made of.
@@ -100,6 +107,8 @@ pub struct Parts {
     pub auth: Arc<Auth>,
     /// The log.
     pub consensus: Arc<dyn Consensus>,
+    /// Who of the members only receives the log.
+    pub learners: Arc<Learners>,
     /// Who we are.
     pub identity: Identity,
     /// What may be asked.
@@ -163,7 +172,13 @@ impl Engine {
         let status = self.0.consensus.status();
         let applied = self.0.applier.lock().applied().map_or(0, |position| position.index);
         let applied = applied.max(status.applied);
-        Status { applied, committed: status.committed.max(applied), ..status }
+        let is_learner = self.is_learner();
+        Status { applied, committed: status.committed.max(applied), is_learner, ..status }
+    }
+
+    /// Whether anybody leads, as far as this member knows.
+    pub fn has_leader(&self) -> bool {
+        self.0.consensus.status().leader != 0
     }
 
     /// Current term.
@@ -205,6 +220,17 @@ impl Engine {
             entry = Entry::new(origin, entry.command().clone(), now_ms());
         }
         Err(Refusal::Auth(crate::auth::Error::OldRevision).into())
+    }
+
+    /// Gets a decision of the leader of `term` through the log; fails if this member is not that leader any more.
+    async fn write_in(&self, term: u64, command: Command) -> Result<Outcome> {
+        let entry = Entry::new(Origin::Server, command, now_ms());
+        Ok(self.0.consensus.propose_in(term, entry).await??)
+    }
+
+    /// Whether this member leads.
+    pub fn leads(&self) -> bool {
+        self.status().leader == self.0.identity.member
     }
 
     /// Refuses what needs space when the quota is reached, and raises the alarm then. `cost`: bytes it may add.
@@ -288,10 +314,14 @@ impl Engine {
 
     /// Renews a lease here, as the leader.
     async fn renew_here(&self, id: LeaseId) -> Result<i64> {
+        let term = self.0.leases.term();
         match self.0.leases.renew(id) {
             Renewal::Renewed { ttl_secs, reset } => {
                 if reset {
-                    self.write(Origin::Server, Command::LeaseCheckpoint(vec![(id, 0)])).await?;
+                    self.write_in(term, Command::LeaseCheckpoint(vec![(id, 0)])).await?;
+                } else {
+                    // Another leader may decide by now, and would not know of it.
+                    self.confirm_leader().await?;
                 }
                 Ok(ttl_secs)
             }
@@ -308,11 +338,6 @@ impl Engine {
         }
     }
 
-    /// Hands the lead over; resolves when the other member leads.
-    pub async fn move_leader(&self, to: MemberId) -> Result<()> {
-        self.ask(Whom::Leader, Question::MoveLeader(to)).await.map(drop)
-    }
-
     /// Keys attached to a lease.
     pub async fn lease_keys(&self, id: LeaseId) -> Result<Vec<Bytes>> {
         let store = Arc::clone(&self.0.store);
@@ -327,23 +352,6 @@ impl Engine {
     /// Alarms raised, in order.
     pub fn alarms(&self) -> Vec<(MemberId, AlarmKind)> {
         self.0.applier.lock().alarms().iter().copied().collect()
-    }
-
-    /// The members of the cluster, in order of id.
-    pub fn members(&self) -> Vec<Member> {
-        self.0.applier.lock().members().values().cloned().collect()
-    }
-
-    /// Replaces the peer URLs of a member.
-    pub async fn update_member(&self, id: MemberId, peer_urls: Vec<String>) -> Result<()> {
-        let members = self.members();
-        let known = members.iter().find(|member| member.id == id).ok_or(Error::MemberNotFound)?;
-        let taken = |url| members.iter().any(|other| other.id != id && other.peer_urls.contains(url));
-        if peer_urls.iter().any(taken) {
-            return Err(Error::PeerUrlTaken);
-        }
-        self.write(Origin::Server, Command::PublishMember(Member { peer_urls, ..known.clone() })).await?;
-        Ok(())
     }
 
     /// Version of the cluster, and where a downgrade leads.

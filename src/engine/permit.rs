@@ -48,11 +48,16 @@ pub fn command(
             Ok(Ok(()))
         }
         Command::Compact { .. } | Command::Alarm { .. } => Ok(state.check_root(caller)),
-        // Only the server itself has these; a login, too, is its own, once it has checked the password.
+        // Only the server itself has these; a login, too, is its own, once it has checked the password, and a change
+        // of members, once the adapter has asked for root.
         Command::LeaseCheckpoint(_)
         | Command::PublishMember(_)
         | Command::Downgrade { .. }
         | Command::SetClusterVersion(_)
+        | Command::AddMember(_)
+        | Command::RemoveMember { .. }
+        | Command::PromoteMember { .. }
+        | Command::UpdateMember { .. }
         | Command::Auth(Change::Authenticate { .. }) => Ok(Err(Error::PermissionDenied)),
         Command::Auth(_) => Ok(state.check_root(caller)),
     }

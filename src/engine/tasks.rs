@@ -28,16 +28,17 @@ pub async fn expire_leases(engine: Engine) {
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tick.tick().await;
+        let term = engine.0.leases.term();
         let expired = engine.0.leases.expired(REVOKES_PER_TICK);
         for ids in expired.chunks(REVOKES_PER_ENTRY) {
-            revoke(&engine, ids.to_vec()).await;
+            revoke(&engine, term, ids.to_vec()).await;
         }
     }
 }
 
-async fn revoke(engine: &Engine, ids: Vec<LeaseId>) {
+async fn revoke(engine: &Engine, term: u64, ids: Vec<LeaseId>) {
     let count = ids.len();
-    match engine.write(Origin::Server, Command::LeaseRevoke { ids, expired: true }).await {
+    match engine.write_in(term, Command::LeaseRevoke { ids, expired: true }).await {
         Ok(_) => {
             METRICS.lease.expired.inc_by(count as u64);
             tracing::debug!(count, "revoked expired leases");
@@ -53,9 +54,10 @@ pub async fn checkpoint_leases(engine: Engine) {
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tick.tick().await;
+        let term = engine.0.leases.term();
         let due = engine.0.leases.due_checkpoints(CHECKPOINTS_PER_ENTRY);
         if !due.is_empty()
-            && let Err(error) = engine.write(Origin::Server, Command::LeaseCheckpoint(due)).await
+            && let Err(error) = engine.write_in(term, Command::LeaseCheckpoint(due)).await
         {
             tracing::warn!(%error, "could not checkpoint leases; trying again");
         }
@@ -64,8 +66,9 @@ pub async fn checkpoint_leases(engine: Engine) {
 
 /// Records what every lease has left; the last thing before a clean stop.
 pub async fn checkpoint_all_leases(engine: &Engine) -> Result<(), Error> {
+    let term = engine.0.leases.term();
     for due in engine.0.leases.all_remaining().chunks(CHECKPOINTS_PER_ENTRY) {
-        engine.write(Origin::Server, Command::LeaseCheckpoint(due.to_vec())).await?;
+        engine.write_in(term, Command::LeaseCheckpoint(due.to_vec())).await?;
     }
     Ok(())
 }
@@ -77,6 +80,10 @@ pub async fn auto_compact(engine: Engine, mut schedule: Schedule) {
         let wake = schedule.next_wake();
         tokio::time::sleep(wake.saturating_sub(started.elapsed())).await;
         let Some(revision) = schedule.tick(started.elapsed(), engine.revision()) else { continue };
+        if !engine.leads() {
+            schedule.compacted(true); // by the leader, whose schedule is the same
+            continue;
+        }
         let (mode, begin) = (schedule.name(), Instant::now());
         tracing::info!(revision, "starting auto {mode} compaction");
         let ok = match engine.compact(Origin::Server, revision, false).await {
@@ -101,6 +108,9 @@ pub async fn follow_version(engine: Engine) {
         tick.tick().await;
         let Versions { cluster: from, downgrade } = engine.versions();
         let Some(to) = engine.versions().due() else { continue };
+        if !engine.leads() {
+            continue;
+        }
         match engine.write(Origin::Server, Command::SetClusterVersion(to)).await {
             Ok(_) => tracing::info!(%from, %to, "updated cluster version"),
             Err(error) => tracing::warn!(%error, %from, %to, "failed to update cluster version"),

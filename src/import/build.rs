@@ -9,11 +9,12 @@ use crate::engine::apply::{Applier, LogPosition};
 use crate::engine::command::{Command, Member};
 use crate::engine::entry::Entry;
 use crate::engine::{Identity, Origin};
+use crate::identity::{self, Founding};
 use crate::mvcc::load::Loader;
 use crate::mvcc::{self, Store};
 use crate::raft::{self, Peer};
+use crate::storage;
 use crate::storage::Env;
-use crate::{identity, storage};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -98,7 +99,8 @@ impl Builder {
         self.applier.set_membership(self.position, membership);
         self.flush()?;
         drop((self.applier, self.store));
-        identity::store(&target.member_dir(), identity).map_err(Error::io(&target.member_dir()))?;
+        let founding = Founding { identity, members: Vec::new(), is_new: true };
+        identity::store(&target.member_dir(), &founding).map_err(Error::io(&target.member_dir()))?;
         target.commit()
     }
 }

@@ -34,16 +34,17 @@ struct VoteForm {
 
 /// Appends the byte form of a payload.
 pub fn encode_payload(payload: &Payload, out: &mut Vec<u8>) {
+    let (kind, bytes) = payload_parts(payload);
+    out.push(kind);
+    out.extend_from_slice(&bytes);
+}
+
+/// Kind and bytes of a payload; those of an entry are shared, not copied.
+pub fn payload_parts(payload: &Payload) -> (u8, Bytes) {
     match payload {
-        Payload::Blank => out.push(BLANK),
-        Payload::Normal(entry) => {
-            out.push(ENTRY);
-            out.extend_from_slice(entry.bytes());
-        }
-        Payload::Membership(membership) => {
-            out.push(MEMBERSHIP);
-            out.extend_from_slice(&to_bytes(&form(None, membership)));
-        }
+        Payload::Blank => (BLANK, Bytes::new()),
+        Payload::Normal(entry) => (ENTRY, entry.bytes().clone()),
+        Payload::Membership(membership) => (MEMBERSHIP, to_bytes(&form(None, membership)).into()),
     }
 }
 
@@ -52,7 +53,13 @@ pub fn decode_payload(mut bytes: Bytes) -> io::Result<Payload> {
     if bytes.is_empty() {
         return Err(invalid("an entry without a payload"));
     }
-    match bytes.get_u8() {
+    let kind = bytes.get_u8();
+    payload_of(kind, bytes)
+}
+
+/// The payload of [`payload_parts`].
+pub fn payload_of(kind: u8, bytes: Bytes) -> io::Result<Payload> {
+    match kind {
         BLANK => Ok(Payload::blank()),
         ENTRY => Ok(Payload::Normal(Entry::decode(bytes).map_err(io::Error::other)?)),
         MEMBERSHIP => {

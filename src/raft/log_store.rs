@@ -19,9 +19,16 @@ use std::time::Instant;
 const CACHE_BYTES_MAX: usize = 4 << 20;
 /// Bytes read from the files at once.
 const READ_BYTES: usize = 4 << 20;
+/// Bytes sent to a follower at once, from memory and from the files.
+const SENT_BYTES_MAX: usize = 1 << 20;
+const SENT_FROM_FILES_MAX: usize = 256 << 10;
+/// Rest after a piece from the files, as a multiple of the time that it took to read.
+const CATCH_UP_PAUSE: u32 = 3;
 
 struct State {
     vote: Option<Vote>,
+    /// The vote that is kept or about to be: no other one is stood by any more.
+    promised: Option<Vote>,
     committed: Option<LogId>,
     purged: Option<LogId>,
     last: Option<LogId>,
@@ -57,8 +64,10 @@ fn size(entry: &LogEntry) -> usize {
 impl LogStore {
     /// The log as recovered from disk.
     pub fn new(wal: Wal, recovered: Recovered) -> io::Result<LogStore> {
+        let vote = recovered.vote.as_deref().map(codec::decode_vote).transpose()?;
         let state = State {
-            vote: recovered.vote.as_deref().map(codec::decode_vote).transpose()?,
+            vote,
+            promised: vote,
             committed: recovered.committed.map(from_wal),
             purged: recovered.purged.map(from_wal),
             last: recovered.last.map(from_wal),
@@ -67,6 +76,11 @@ impl LogStore {
             durable: recovered.last.map(|id| id.index),
         };
         Ok(LogStore { wal: Arc::new(wal), state: Arc::new(Mutex::new(state)) })
+    }
+
+    /// The vote that this member stands by, before it is durable even.
+    pub fn promised(&self) -> Option<Vote> {
+        self.state.lock().promised
     }
 
     /// Id of the last entry.
@@ -102,6 +116,40 @@ impl LogStore {
             }
         }
         Ok(entries)
+    }
+
+    /// Some entries from `from` on, for a follower. What is not in memory comes from the files in small pieces, read on a
+    /// thread that may block, with rests in between: a follower that catches up must not crowd out the clients. Empty if the
+    /// first one was purged meanwhile; openraft then finds out by itself that it must send a snapshot.
+    async fn read_some(&self, from: u64, to: u64) -> io::Result<Vec<LogEntry>> {
+        let mut cached = self.cached(from, to);
+        if !cached.is_empty() {
+            let mut bytes = 0;
+            let fits = |entry: &LogEntry| {
+                bytes += size(entry);
+                bytes <= SENT_BYTES_MAX
+            };
+            let many = cached.iter().map(fits).take_while(|fits| *fits).count();
+            cached.truncate(many.max(1));
+            return Ok(cached);
+        }
+        let end = self.state.lock().cache.front().map_or(to, |e| to.min(e.log_id.index));
+        let wal = Arc::clone(&self.wal);
+        let begin = Instant::now();
+        let read = tokio::task::spawn_blocking(move || {
+            let read = match wal.read(from, end, SENT_FROM_FILES_MAX) {
+                Err(wal::Error::Purged(_)) => return Ok(Vec::new()),
+                read => read.map_err(io::Error::other)?,
+            };
+            let entry = |(id, payload): (wal::LogId, Vec<u8>)| {
+                let payload = codec::decode_payload(Bytes::from(payload))?;
+                io::Result::Ok(LogEntry { log_id: from_wal(id), payload })
+            };
+            read.into_iter().map(entry).collect()
+        });
+        let entries = read.await.map_err(io::Error::other)?;
+        tokio::time::sleep(begin.elapsed() * CATCH_UP_PAUSE).await;
+        entries
     }
 
     fn cached(&self, from: u64, to: u64) -> Vec<LogEntry> {
@@ -157,7 +205,7 @@ impl RaftLogReader<Types> for LogStore {
     }
 
     async fn limited_get_log_entries(&mut self, start: u64, end: u64) -> Result<Vec<LogEntry>, io::Error> {
-        self.read(start, end)
+        self.read_some(start, end).await
     }
 
     async fn read_vote(&mut self) -> Result<Option<Vote>, io::Error> {
@@ -180,6 +228,7 @@ impl RaftLogStorage<Types> for LogStore {
     async fn save_vote(&mut self, vote: &Vote) -> Result<(), io::Error> {
         let mut batch = Batch::default();
         batch.vote(&codec::encode_vote(vote));
+        self.state.lock().promised = Some(*vote);
         self.append_durably(batch).await?;
         self.state.lock().vote = Some(*vote);
         Ok(())

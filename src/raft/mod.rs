@@ -7,15 +7,22 @@
 
 mod codec;
 mod log_store;
+mod members;
 mod network;
 mod node;
 pub mod peer;
+mod propose;
+mod purge;
+mod reads;
 mod seed;
 mod state_machine;
+mod waiting;
 pub mod wal;
 pub mod wolf;
 
-pub use node::{Node, Options, Started};
+pub use members::follow_table;
+pub use node::{Leadership, Node, Options, Started, State};
+pub use purge::Keep;
 pub use seed::seed;
 
 use crate::engine::command::Applied;

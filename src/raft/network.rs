@@ -1,62 +1,221 @@
-//! How members reach each other. A cluster of one has nobody to reach; the transport for more plugs in here.
+//! openraft's way to the other members: which transport carries its calls, and what is noticed on the way.
 
-use super::{Peer, Snapshot, SnapshotData, Types, Vote};
-use openraft::errors::{RPCError, ReplicationClosed, StreamingError, Unreachable};
-use openraft::network::{RPCOption, RaftNetworkFactory, RaftNetworkV2};
+use super::peer::client::Client;
+use super::peer::{Link, Links};
+use super::{Peer, Snapshot, SnapshotData, Types, Vote, wolf};
+use crate::types::MemberId;
+use futures_util::Stream;
+use openraft::base::{BoxFuture, BoxStream};
+use openraft::errors::{NetworkError, RPCError, ReplicationClosed, StreamingError, Unreachable};
+use openraft::network::{Backoff, RPCOption, RaftNetworkFactory, RaftNetworkV2, stream_append_sequential};
 use openraft::raft::{
-    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, VoteRequest, VoteResponse,
+    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, StreamAppendResult, TransferLeaderRequest,
+    TransferLeaderResponse, VoteRequest, VoteResponse,
 };
+use parking_lot::Mutex;
+use std::collections::HashMap;
 use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::Notify;
 
-/// Makes connections to peers: none can be made in a cluster of one.
-pub struct NoPeers;
+/// How long a failed call waits for its next try.
+const BACKOFF: Duration = Duration::from_millis(20);
 
-/// A connection that reaches nobody.
-pub struct NoConnection {
-    target: u64,
+/// What calls to peers bring to light. Cheap to clone.
+#[derive(Clone, Default)]
+pub struct Activity(Arc<Noticed>);
+
+#[derive(Default)]
+struct Noticed {
+    /// Somebody says that this member was removed.
+    removed: Notify,
+    /// Where the snapshot stands that is being sent, or was sent last, for each peer that needed one.
+    snapshots: Mutex<HashMap<MemberId, u64>>,
 }
 
-impl NoConnection {
-    fn unreachable(&self) -> Unreachable<Types> {
-        let error = std::io::Error::other(format!("no transport to member {:x}", self.target));
-        Unreachable::new(&error)
+impl Activity {
+    /// Somebody says that this member was removed from the cluster.
+    pub fn removed(&self) {
+        self.0.removed.notify_one();
+    }
+
+    /// Resolves when somebody says that this member was removed.
+    pub async fn until_removed(&self) {
+        self.0.removed.notified().await;
+    }
+
+    fn sends_snapshot(&self, to: MemberId, index: u64) {
+        self.0.snapshots.lock().insert(to, index);
+    }
+
+    /// Lowest entry at which a peer will go on that a snapshot is on its way to: the log must not be purged beyond it.
+    /// `is_done` says of a peer and an index whether it has come so far, or does not matter any more.
+    pub fn needed_from(&self, is_done: impl Fn(MemberId, u64) -> bool) -> Option<u64> {
+        let mut snapshots = self.0.snapshots.lock();
+        snapshots.retain(|id, index| !is_done(*id, *index));
+        snapshots.values().copied().min()
     }
 }
 
-impl RaftNetworkFactory<Types> for NoPeers {
-    type Network = NoConnection;
+/// Makes connections to peers.
+pub struct Network {
+    links: Links,
+    activity: Activity,
+    patience: Duration,
+    wolf: Option<wolf::Options>,
+}
 
-    async fn new_client(&mut self, target: u64, _node: &Peer) -> NoConnection {
-        NoConnection { target }
+impl Network {
+    /// Connections over `links`, where an answer may take `patience`. With `wolf` they speak that.
+    pub fn new(links: Links, activity: Activity, patience: Duration, wolf: Option<wolf::Options>) -> Network {
+        Network { links, activity, patience, wolf }
+    }
+
+    fn connection(&self, target: MemberId, node: &Peer, streams: bool) -> Connection {
+        let link = self.links.to(target, &node.urls);
+        let client = match &self.wolf {
+            None => Transport::Native(Client::new(link.clone(), self.activity.clone(), self.patience)),
+            Some(options) => Transport::Wolf(wolf::Client::new(link.clone(), options.clone())),
+        };
+        Connection { link, client, streams, activity: self.activity.clone() }
     }
 }
 
-impl RaftNetworkV2<Types> for NoConnection {
+/// What carries the calls.
+enum Transport {
+    Native(Client),
+    Wolf(wolf::Client),
+}
+
+/// A connection to one peer for one purpose.
+pub struct Connection {
+    link: Link,
+    client: Transport,
+    /// Whether requests follow each other without waiting for answers.
+    streams: bool,
+    activity: Activity,
+}
+
+/// A call that failed, in openraft's words.
+pub fn failed(status: &tonic::Status) -> RPCError<Types> {
+    match status.code() {
+        tonic::Code::Unavailable | tonic::Code::FailedPrecondition => Unreachable::new(status).into(),
+        _ => NetworkError::new(status).into(),
+    }
+}
+
+impl RaftNetworkFactory<Types> for Network {
+    type Network = Connection;
+
+    async fn new_client(&mut self, target: u64, node: &Peer) -> Connection {
+        self.connection(target, node, true)
+    }
+
+    async fn new_heartbeat_client(&mut self, target: u64, node: &Peer) -> Connection {
+        self.connection(target, node, false)
+    }
+}
+
+impl RaftNetworkV2<Types> for Connection {
     type SnapshotData = SnapshotData;
 
     async fn append_entries(
         &mut self,
-        _request: AppendEntriesRequest<Types>,
-        _option: RPCOption,
+        request: AppendEntriesRequest<Types>,
+        option: RPCOption,
     ) -> Result<AppendEntriesResponse<Types>, RPCError<Types>> {
-        Err(self.unreachable().into())
+        match &mut self.client {
+            Transport::Native(client) => client.append(request, option).await,
+            Transport::Wolf(client) => client.append_entries(request, option).await,
+        }
+    }
+
+    fn stream_append<'s, S>(
+        &'s mut self,
+        input: S,
+        option: RPCOption,
+    ) -> BoxFuture<
+        's,
+        Result<BoxStream<'s, Result<StreamAppendResult<Types>, RPCError<Types>>>, RPCError<Types>>,
+    >
+    where
+        S: Stream<Item = AppendEntriesRequest<Types>> + Send + Unpin + 'static,
+    {
+        match self {
+            Connection { client: Transport::Native(client), streams: true, .. } => {
+                Box::pin(client.stream_append(input))
+            }
+            connection => stream_append_sequential(connection, input, option),
+        }
     }
 
     async fn vote(
         &mut self,
-        _request: VoteRequest<Types>,
-        _option: RPCOption,
+        request: VoteRequest<Types>,
+        option: RPCOption,
     ) -> Result<VoteResponse<Types>, RPCError<Types>> {
-        Err(self.unreachable().into())
+        match &mut self.client {
+            Transport::Native(client) => client.vote(request, option, false).await,
+            Transport::Wolf(client) => client.vote(request, option).await,
+        }
+    }
+
+    async fn pre_vote(
+        &mut self,
+        request: VoteRequest<Types>,
+        option: RPCOption,
+    ) -> Result<VoteResponse<Types>, RPCError<Types>> {
+        match &mut self.client {
+            Transport::Native(client) => client.vote(request, option, true).await,
+            Transport::Wolf(client) => client.pre_vote(request, option).await,
+        }
     }
 
     async fn full_snapshot(
         &mut self,
-        _vote: Vote,
-        _snapshot: Snapshot,
-        _cancel: impl Future<Output = ReplicationClosed> + Send + 'static,
-        _option: RPCOption,
+        vote: Vote,
+        snapshot: Snapshot,
+        cancel: impl Future<Output = ReplicationClosed> + Send + 'static,
+        option: RPCOption,
     ) -> Result<SnapshotResponse<Types>, StreamingError<Types>> {
-        Err(self.unreachable().into())
+        let (to, index) = (self.link.target(), snapshot.meta.last_log_id.map_or(0, |id| id.index));
+        self.activity.sends_snapshot(to, index);
+        let begin = std::time::Instant::now();
+        tracing::info!("remote-peer-id" = format!("{to:x}"), index, "sending database snapshot");
+        let result = match &mut self.client {
+            Transport::Native(client) => client.full_snapshot(vote, snapshot, cancel).await,
+            Transport::Wolf(client) => client.full_snapshot(vote, snapshot, cancel, option).await,
+        };
+        match &result {
+            Ok(_) => tracing::info!(
+                "remote-peer-id" = format!("{to:x}"),
+                index,
+                took = ?begin.elapsed(),
+                "sent database snapshot"
+            ),
+            Err(error) => tracing::warn!(
+                "remote-peer-id" = format!("{to:x}"),
+                index,
+                %error,
+                "failed to send database snapshot"
+            ),
+        }
+        result
+    }
+
+    async fn transfer_leader(
+        &mut self,
+        request: TransferLeaderRequest<Types>,
+        option: RPCOption,
+    ) -> Result<TransferLeaderResponse<Types>, RPCError<Types>> {
+        match &mut self.client {
+            Transport::Native(client) => client.transfer_leader(request, option).await,
+            Transport::Wolf(client) => client.transfer_leader(request, option).await,
+        }
+    }
+
+    fn backoff(&self) -> Option<Backoff> {
+        Some(Backoff::new(std::iter::repeat(BACKOFF)))
     }
 }

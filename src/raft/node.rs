@@ -1,10 +1,15 @@
 //! The facade: this member's part in consensus, as the engine sees it.
 
 use super::log_store::LogStore;
-use super::network::NoPeers;
+use super::network::{Activity, Network};
+use super::peer::{Link, Links};
+use super::propose::{self, Forward};
+use super::purge::Keep;
+use super::reads::{self, Read};
 use super::state_machine::{OnApplied, StateMachine};
-use super::wal::Wal;
-use super::{Peer, Types, wal};
+use super::waiting::Waiting;
+use super::wal::{self, Wal};
+use super::{Peer, Types, Vote};
 use crate::engine::apply::{Applier, LogPosition};
 use crate::engine::ask::{Answer, Question, Whom};
 use crate::engine::command::Applied;
@@ -16,31 +21,29 @@ use crate::metrics::METRICS;
 use crate::mvcc::Store;
 use crate::types::MemberId;
 use openraft::async_runtime::WatchReceiver;
-use openraft::errors::{ClientWriteError, Fatal, RaftError};
-use openraft::{Raft, ReadPolicy, ServerState, SnapshotPolicy};
+use openraft::errors::Fatal;
+use openraft::{Instant as _, Raft, ServerState, SnapshotPolicy};
 use parking_lot::Mutex;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
+use tokio::sync::{mpsc, watch};
 
-/// Entries kept below the last flush: a purge must never come near the apply queue (openraft #2116), and followers that
-/// are a little behind should find what they miss.
-const PURGE_MARGIN_ENTRIES: u64 = 100_000;
-/// Purges happen in steps of at least this many entries.
-const PURGE_STEP_ENTRIES: u64 = 10_000;
 /// Proposals in flight; beyond this new ones are refused.
 const PROPOSALS_MAX: u64 = 50_000;
+/// Silence of the leader after which there is none, in election timeouts: an election begins after one to two of them.
+const SILENCE_ELECTIONS: u32 = 2;
 
 /// Settings.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// Id of this member.
     pub id: MemberId,
-    /// What the first membership says of it.
-    pub peer: Peer,
+    /// The first members, if this is the first start of a new cluster.
+    pub founders: BTreeMap<MemberId, Peer>,
     /// Directory of the log.
     pub wal_dir: PathBuf,
     /// Whether to sync at all; only tests say no.
@@ -49,22 +52,53 @@ pub struct Options {
     pub heartbeat: Duration,
     /// Time without a heartbeat after which an election starts.
     pub election_timeout: Duration,
+    /// Whether a member asks whether it would be elected before it disturbs the others.
+    pub pre_vote: bool,
     /// Longest time that a proposal may take.
     pub request_timeout: Duration,
     /// Applying an entry for longer is logged.
     pub slow_apply: Duration,
+    /// Which entries are kept.
+    pub keep: Keep,
+    /// Call others by `wolf.raft`, and how.
+    pub wolf: Option<super::wolf::Options>,
 }
 
-/// This member's part in consensus. Cheap to share.
+/// Who leads, as this member sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Leadership {
+    /// The term.
+    pub term: u64,
+    /// Its leader, if that has shown a sign of life lately, or 0.
+    pub leader: MemberId,
+}
+
+/// This member's part in consensus.
 pub struct Node {
+    id: MemberId,
     raft: Raft<Types, StateMachine>,
+    log: LogStore,
+    links: Links,
+    activity: Activity,
+    applier: Arc<Mutex<Applier>>,
+    applied: watch::Receiver<LogPosition>,
+    waiting: Arc<Waiting>,
+    forwards: mpsc::Sender<Forward>,
+    reads: mpsc::Sender<Read>,
+    leadership: watch::Sender<Leadership>,
     request_timeout: Duration,
+    election_timeout: Duration,
+    heartbeat: Duration,
+    keep: Keep,
     proposals: AtomicU64,
     /// Leader of a cluster in which nobody else votes: local reads are linearizable.
     is_sole_voter_leader: AtomicBool,
-    purged: AtomicU64,
-    term: AtomicU64,
-    leader: AtomicU64,
+    pub(super) purged: AtomicU64,
+    started: Instant,
+    /// When the leader was heard last, milliseconds since the start.
+    heard_ms: AtomicU64,
+    /// Since when each peer has answered without a break.
+    active_since: Mutex<HashMap<MemberId, Instant>>,
 }
 
 /// A started node, and what ends when it fails.
@@ -75,50 +109,96 @@ pub struct Started {
     pub failed: tokio::sync::oneshot::Receiver<String>,
 }
 
+/// What the node works on.
+pub struct State {
+    /// Changes of replicated state.
+    pub applier: Arc<Mutex<Applier>>,
+    /// Versions of keys.
+    pub store: Arc<Store>,
+    /// What is told of each applied batch.
+    pub on_applied: OnApplied,
+    /// Puts a received state in place.
+    pub flusher: Flusher,
+}
+
 impl Node {
-    /// Opens the log and starts consensus on the current runtime; bootstraps a new cluster of one when there is no
-    /// membership yet. Returns when this member leads and has applied everything in its log.
-    pub async fn start(
-        options: Options,
-        (applier, store, flusher): (Arc<Mutex<Applier>>, Arc<Store>, Flusher),
-        on_applied: OnApplied,
-    ) -> io::Result<Started> {
-        let flushed = applier.lock().applied();
-        let mut wal_options = wal::Options::new(options.wal_dir.clone());
-        wal_options.sync = options.fsync;
-        wal_options.scan_from = flushed.map(|p| p.index);
-        let (wal, recovered) = Wal::open(wal_options).map_err(io::Error::other)?;
-        if recovered.torn_bytes > 0 {
-            tracing::info!(bytes = recovered.torn_bytes, "cut the torn tail of the raft log");
-        }
-        let purged = recovered.purged.map_or(0, |id| id.index);
-        let log = LogStore::new(wal, recovered)?;
-        check_continuity(flushed, &log)?;
-        let machine = StateMachine::new(applier, store, flusher, on_applied, options.slow_apply);
+    /// Opens the log and starts consensus on the current runtime; founds a new cluster when there is none yet. A member
+    /// that votes alone leads, and has applied everything in its log, when this returns; others go on at their own pace.
+    pub async fn start(options: Options, links: Links, state: State) -> io::Result<Started> {
+        let State { applier, store, on_applied, flusher } = state;
+        let (flushed, installed) = {
+            let applier = applier.lock();
+            (applier.applied(), applier.installed())
+        };
+        let (log, purged) = open_log(&options, flushed, installed.is_some())?;
+        let waiting = Arc::new(Waiting::new(rand::random()));
+        let (applied_sender, applied) = watch::channel(flushed.unwrap_or_default());
+        let machine = StateMachine::new(super::state_machine::Parts {
+            me: options.id,
+            applier: Arc::clone(&applier),
+            store,
+            flusher,
+            on_applied,
+            waiting: Arc::clone(&waiting),
+            applied: applied_sender,
+            slow_apply: options.slow_apply,
+        });
         let config = Arc::new(config(&options).map_err(io::Error::other)?);
-        let raft = Raft::new(options.id, config, NoPeers, log, machine).await.map_err(io::Error::other)?;
+        let activity = Activity::default();
+        let network =
+            Network::new(links.clone(), activity.clone(), options.election_timeout, options.wolf.clone());
+        let raft =
+            Raft::new(options.id, config, network, log.clone(), machine).await.map_err(io::Error::other)?;
+        let (forwards, forward_queue) = propose::queue();
+        let (reads, read_queue) = reads::queue();
         let node = Arc::new(Node {
+            id: options.id,
             raft,
+            log,
+            links: links.clone(),
+            activity,
+            applier,
+            applied,
+            waiting: Arc::clone(&waiting),
+            forwards,
+            reads,
+            leadership: watch::Sender::default(),
             request_timeout: options.request_timeout,
+            election_timeout: options.election_timeout,
+            heartbeat: options.heartbeat,
+            keep: options.keep,
             proposals: AtomicU64::new(0),
             is_sole_voter_leader: AtomicBool::new(false),
             purged: AtomicU64::new(purged),
-            term: AtomicU64::new(0),
-            leader: AtomicU64::new(0),
+            started: Instant::now(),
+            heard_ms: AtomicU64::new(0),
+            active_since: Mutex::default(),
         });
-        node.lead(&options).await?;
+        let linked = Arc::downgrade(&node);
+        let link = move |id| linked.upgrade().and_then(|node| node.link(id));
+        tokio::spawn(propose::forward(forward_queue, waiting, link, options.election_timeout));
+        tokio::spawn(reads::rounds(Arc::clone(&node), read_queue));
+        node.begin(&options).await?;
         let failed = node.clone().watch();
         Ok(Started { node, failed })
     }
 
-    /// Becomes leader at once: nobody else can.
-    async fn lead(&self, options: &Options) -> io::Result<()> {
+    /// Founds the cluster if that is to be done, and leads it at once if nobody else can.
+    async fn begin(self: &Arc<Node>, options: &Options) -> io::Result<()> {
         let is_new = !self.raft.is_initialized().await.map_err(io::Error::other)?;
         if is_new {
-            let members = BTreeMap::from([(options.id, options.peer.clone())]);
-            self.raft.initialize(members).await.map_err(io::Error::other)?;
-        } else {
+            match options.founders.keys().position(|id| *id == options.id) {
+                Some(rank) if options.founders.len() > 1 => {
+                    tokio::spawn(Arc::clone(self).found(options.founders.clone(), rank));
+                    return Ok(());
+                }
+                Some(_) => self.initialize(options.founders.clone()).await?,
+                None => return Ok(()), // the cluster is there already, and its leader will call
+            }
+        } else if self.is_sole_voter() {
             self.raft.trigger().elect(false).await.map_err(io::Error::other)?;
+        } else {
+            return Ok(());
         }
         let wait = self.raft.wait(Some(Duration::from_secs(60)));
         let led = |m: &openraft::RaftMetrics<Types>| {
@@ -131,17 +211,87 @@ impl Node {
         Ok(())
     }
 
-    fn observe(&self) {
+    /// Founds a cluster together with others. All would come to the same result at once, and stand for election against
+    /// each other; so each gives those before it an election timeout.
+    async fn found(self: Arc<Node>, founders: BTreeMap<MemberId, Peer>, rank: usize) {
+        let patience = self.election_timeout * rank as u32;
+        // A leader that was elected meanwhile has sent the first entry.
+        let founded = self.raft.wait(Some(patience));
+        let has_log = |m: &openraft::RaftMetrics<Types>| m.last_log_index.is_some();
+        if founded.metrics(has_log, "another member founded the cluster").await.is_ok() {
+            return;
+        }
+        if let Err(error) = self.initialize(founders).await {
+            tracing::debug!(%error, "another member was faster to found the cluster");
+        }
+    }
+
+    /// Writes the first entry, which is the same on all founders, and stands for election.
+    pub async fn initialize(&self, founders: BTreeMap<MemberId, Peer>) -> io::Result<()> {
+        self.raft.initialize(founders).await.map_err(io::Error::other)
+    }
+
+    /// Whether this member leads, and nobody else votes.
+    pub fn votes_alone(&self) -> bool {
+        self.is_sole_voter_leader.load(Ordering::SeqCst)
+    }
+
+    fn is_sole_voter(&self) -> bool {
         let metrics = self.raft.server_metrics();
         let metrics = metrics.borrow_watched();
-        self.term.store(metrics.vote.leader_id.term, Ordering::Relaxed);
-        let leader = metrics.current_leader.unwrap_or(0);
-        if self.leader.swap(leader, Ordering::Relaxed) != leader && leader != 0 {
-            METRICS.server.leader_changes.inc();
-        }
         let mut voters = metrics.membership_config.voter_ids();
-        let is_sole = voters.next() == Some(metrics.id) && voters.next().is_none();
-        self.is_sole_voter_leader.store(is_sole && metrics.state == ServerState::Leader, Ordering::SeqCst);
+        voters.next() == Some(self.id) && voters.next().is_none()
+    }
+
+    /// Takes note of where consensus stands.
+    fn observe(&self) {
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let term = metrics.vote.leader_id.term;
+        let is_sole = self.is_sole_voter();
+        let leads = metrics.state == ServerState::Leader;
+        let silence = self.election_timeout * SILENCE_ELECTIONS;
+        let is_alone = leads && !is_sole && {
+            let ack = metrics.last_quorum_acked.as_ref();
+            ack.is_some_and(|ack| ack.elapsed() > silence)
+        };
+        let mut leader = metrics.current_leader.unwrap_or(0);
+        let before = *self.leadership.borrow();
+        if leader != 0 && leader != self.id {
+            if (term, leader) != (before.term, before.leader) && before.term < term {
+                self.hears_now();
+            }
+            if self.silent_for() > silence {
+                leader = 0;
+            }
+        } else if is_alone {
+            leader = 0;
+        }
+        let seen = Leadership { term, leader };
+        self.is_sole_voter_leader.store(is_sole && leads, Ordering::SeqCst);
+        self.leadership.send_if_modified(|known| {
+            if leader != 0 && known.leader != leader {
+                METRICS.server.leader_changes.inc();
+            }
+            std::mem::replace(known, seen) != seen
+        });
+        self.note_activity(leads.then_some(&*metrics));
+    }
+
+    fn note_activity(&self, leading: Option<&openraft::RaftMetrics<Types>>) {
+        let mut active = self.active_since.lock();
+        let Some(heartbeats) = leading.and_then(|metrics| metrics.heartbeat.as_ref()) else {
+            return active.clear();
+        };
+        let now = Instant::now();
+        for (id, heard) in heartbeats {
+            let is_active = heard.as_ref().is_some_and(|at| at.elapsed() < self.election_timeout);
+            if !is_active {
+                active.remove(id);
+            } else {
+                active.entry(*id).or_insert(now);
+            }
+        }
     }
 
     /// Follows the state of consensus until it fails.
@@ -149,11 +299,13 @@ impl Node {
         let (sender, failed) = tokio::sync::oneshot::channel();
         tokio::spawn(async move {
             let mut server = self.raft.server_metrics();
-            let mut all = self.raft.metrics();
+            let all = self.raft.metrics();
+            let mut tick = tokio::time::interval(self.heartbeat);
+            tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
             loop {
                 let changed = tokio::select! {
                     changed = server.changed() => changed,
-                    changed = all.changed() => changed,
+                    _ = tick.tick() => Ok(()),
                 };
                 self.observe();
                 let state = all.borrow_watched().running_state.clone();
@@ -172,27 +324,150 @@ impl Node {
         failed
     }
 
-    /// Lets go of log entries well below `flushed`, the last entry whose effect is in the state environment.
-    pub async fn purge(&self, flushed: LogPosition) {
-        let upto = flushed.index.saturating_sub(PURGE_MARGIN_ENTRIES);
-        if upto < self.purged.load(Ordering::Relaxed) + PURGE_STEP_ENTRIES {
-            return;
+    /// A member called in the name of `vote`: a sign of life, if that is the leader's.
+    pub(super) fn hears_from(&self, _from: MemberId, vote: &Vote) {
+        if vote.committed && vote.leader_id.term >= self.leadership.borrow().term {
+            self.hears_now();
         }
-        self.purged.store(upto, Ordering::Relaxed);
-        let trigger = self.raft.trigger();
-        // openraft purges only what it knows to be in a snapshot; the last flush is one.
-        let snapshot = self.raft.wait(Some(self.request_timeout));
-        if trigger.snapshot().await.is_err() {
-            return;
+    }
+
+    fn hears_now(&self) {
+        self.heard_ms.store(self.started.elapsed().as_millis() as u64, Ordering::Relaxed);
+    }
+
+    fn silent_for(&self) -> Duration {
+        self.started.elapsed().saturating_sub(Duration::from_millis(self.heard_ms.load(Ordering::Relaxed)))
+    }
+
+    /// Who leads.
+    pub fn leadership(&self) -> Leadership {
+        *self.leadership.borrow()
+    }
+
+    /// To be told of changes of who leads.
+    pub fn leaderships(&self) -> watch::Receiver<Leadership> {
+        self.leadership.subscribe()
+    }
+
+    /// Resolves when who leads is not `seen` any more, or after `limit`.
+    pub(super) async fn changed_or(&self, limit: Duration, seen: Leadership) {
+        let mut leadership = self.leadership.subscribe();
+        // The sender lives as long as this node, and the limit is no error.
+        let _ = tokio::time::timeout(limit, leadership.wait_for(|now| *now != seen)).await;
+    }
+
+    /// Resolves when this member has applied the entry at `index`.
+    pub(super) async fn until_applied(&self, index: u64) -> Result<(), Error> {
+        let mut applied = self.applied.clone();
+        let reached = applied.wait_for(|position| position.index >= index);
+        match tokio::time::timeout(self.request_timeout, reached).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(_)) => Err(Error::Stopped),
+            Err(_) => Err(Error::Timeout),
         }
-        let known = snapshot.metrics(|m| m.snapshot.is_some_and(|id| id.index >= upto), "a snapshot").await;
-        if let Err(error) = known {
-            tracing::warn!(%error, "could not tell consensus of the last flush; the log is purged later");
-            return;
+    }
+
+    /// Resolves when this member leads and has applied an entry of its own term: everything before it is applied. Gives the
+    /// term.
+    pub async fn until_leading(&self) -> u64 {
+        let mut leadership = self.leadership.subscribe();
+        let mut applied = self.applied.clone();
+        loop {
+            let Leadership { term, leader } = *leadership.borrow_and_update();
+            if leader == self.id && applied.borrow_and_update().term == term {
+                return term;
+            }
+            let changed = tokio::select! {
+                changed = leadership.changed() => changed,
+                changed = applied.changed(), if leader == self.id => changed,
+            };
+            if changed.is_err() {
+                std::future::pending::<()>().await; // consensus has ended; nobody leads any more
+            }
         }
-        if let Err(error) = trigger.purge_log(upto).await {
-            tracing::warn!(%error, "could not purge the raft log");
+    }
+
+    /// Resolves when this member does not lead in `term` any more.
+    pub async fn until_not_leading(&self, term: u64) {
+        let mut leadership = self.leadership.subscribe();
+        let mine = Leadership { term, leader: self.id };
+        let _ = leadership.wait_for(|now| *now != mine).await; // the sender lives as long as this node
+    }
+
+    /// Resolves when another member says that this one was removed.
+    pub async fn until_removed(&self) {
+        self.activity.until_removed().await;
+    }
+
+    /// The way to a member, if it is one.
+    pub(super) fn link(&self, id: MemberId) -> Option<Link> {
+        let urls = {
+            let applier = self.applier.lock();
+            applier.members().get(&id).map(|member| member.peer_urls.clone())
+        };
+        match urls {
+            Some(urls) => Some(self.links.to(id, &urls)),
+            None => {
+                let metrics = self.raft.server_metrics();
+                let node = metrics.borrow_watched().membership_config.get_node(&id).cloned();
+                node.map_or_else(|| self.links.get(id), |node| Some(self.links.to(id, &node.urls)))
+            }
         }
+    }
+
+    /// Id of this member.
+    pub fn id(&self) -> MemberId {
+        self.id
+    }
+
+    /// openraft itself, for those inside this module.
+    pub(in crate::raft) fn raft(&self) -> &Raft<Types, StateMachine> {
+        &self.raft
+    }
+
+    pub(in crate::raft) fn log(&self) -> &LogStore {
+        &self.log
+    }
+
+    pub(super) fn applier(&self) -> &Mutex<Applier> {
+        &self.applier
+    }
+
+    pub(super) fn activity(&self) -> &Activity {
+        &self.activity
+    }
+
+    pub(super) fn links(&self) -> &Links {
+        &self.links
+    }
+
+    pub(super) fn waiting(&self) -> &Waiting {
+        &self.waiting
+    }
+
+    pub(super) fn forwards(&self) -> &mpsc::Sender<Forward> {
+        &self.forwards
+    }
+
+    pub(super) fn reads(&self) -> &mpsc::Sender<Read> {
+        &self.reads
+    }
+
+    pub(super) fn keep(&self) -> Keep {
+        self.keep
+    }
+
+    pub(super) fn request_timeout(&self) -> Duration {
+        self.request_timeout
+    }
+
+    /// How long an answer of a peer may take.
+    pub(super) fn patience(&self) -> Duration {
+        self.election_timeout
+    }
+
+    pub(super) fn heartbeat(&self) -> Duration {
+        self.heartbeat
     }
 
     /// Ends this member's part.
@@ -201,15 +476,27 @@ impl Node {
             tracing::error!(%error, "consensus did not stop cleanly");
         }
     }
+}
 
-    async fn write(&self, entry: Entry) -> Result<Applied, Error> {
-        match self.raft.client_write(entry).await {
-            Ok(response) => Ok(response.data),
-            Err(RaftError::Fatal(_)) => Err(Error::Stopped),
-            Err(RaftError::APIError(ClientWriteError::ForwardToLeader(_))) => Err(Error::NoLeader),
-            Err(RaftError::APIError(_)) => Err(Error::LeaderChanged),
-        }
+/// Opens the log, which must go on where the state ends.
+fn open_log(
+    options: &Options,
+    flushed: Option<LogPosition>,
+    is_installed: bool,
+) -> io::Result<(LogStore, u64)> {
+    let mut wal_options = wal::Options::new(options.wal_dir.clone());
+    wal_options.sync = options.fsync;
+    wal_options.scan_from = flushed.map(|p| p.index);
+    let (wal, recovered) = Wal::open(wal_options).map_err(io::Error::other)?;
+    if recovered.torn_bytes > 0 {
+        tracing::info!(bytes = recovered.torn_bytes, "cut the torn tail of the raft log");
     }
+    let purged = recovered.purged.map_or(0, |id| id.index);
+    let log = LogStore::new(wal, recovered)?;
+    if !is_installed {
+        check_continuity(flushed, &log)?;
+    }
+    Ok((log, purged))
 }
 
 /// Counts a proposal while it lives.
@@ -243,57 +530,78 @@ impl Consensus for Node {
         })
     }
 
+    fn propose_in(&self, term: u64, entry: Entry) -> BoxFuture<'_, Result<Applied, Error>> {
+        Box::pin(async move {
+            let written = tokio::time::timeout(self.request_timeout, self.write_in(term, entry)).await;
+            written.unwrap_or(Err(Error::Timeout))
+        })
+    }
+
     fn read_index(&self) -> BoxFuture<'_, Result<(), Error>> {
         Box::pin(async move {
             if self.is_sole_voter_leader.load(Ordering::SeqCst) {
                 // Every acknowledged write has been applied here before it was acknowledged.
                 return Ok(());
             }
-            let linearized = self.raft.ensure_linearizable(ReadPolicy::ReadIndex);
-            let Ok(linearized) = tokio::time::timeout(self.request_timeout, linearized).await else {
-                METRICS.server.slow_read_indexes.inc();
-                return Err(Error::Timeout);
-            };
-            linearized.map(drop).map_err(|error| {
-                METRICS.server.read_indexes_failed.inc();
-                match error {
-                    RaftError::Fatal(_) => Error::Stopped,
-                    RaftError::APIError(_) => Error::NoLeader,
-                }
-            })
+            self.linearize().await
         })
     }
 
     fn term(&self) -> u64 {
-        self.term.load(Ordering::Relaxed)
-    }
-
-    fn move_leader(&self, _to: MemberId) -> BoxFuture<'_, Result<(), Error>> {
-        Box::pin(async { Err(Error::BadTransferee) })
-    }
-
-    fn peers(&self) -> Vec<PeerState> {
-        Vec::new()
-    }
-
-    fn ask(&self, _whom: Whom, _question: Question) -> BoxFuture<'_, Result<Answer, Error>> {
-        Box::pin(async { Err(Error::NoLeader) })
-    }
-
-    fn left(&self, _id: MemberId) -> BoxFuture<'_, Result<(), Error>> {
-        Box::pin(async { Ok(()) })
+        self.leadership.borrow().term
     }
 
     fn status(&self) -> Status {
+        let leadership = self.leadership();
         let metrics = self.raft.metrics();
         let metrics = metrics.borrow_watched();
         Status {
-            leader: metrics.current_leader.unwrap_or(0),
+            leader: leadership.leader,
             term: metrics.current_term,
-            committed: metrics.last_log_index.unwrap_or(0),
+            committed: metrics.cluster_committed.or(metrics.last_applied).map_or(0, |id| id.index),
             applied: metrics.last_applied.map_or(0, |id| id.index),
             is_learner: metrics.state == ServerState::Learner,
         }
+    }
+
+    fn move_leader(&self, to: MemberId) -> BoxFuture<'_, Result<(), Error>> {
+        Box::pin(self.hand_over(to))
+    }
+
+    fn peers(&self) -> Vec<PeerState> {
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let Some(replication) = &metrics.replication else { return Vec::new() };
+        let last = metrics.last_log_index.unwrap_or(0);
+        let active = self.active_since.lock();
+        let voters: Vec<u64> = metrics.membership_config.voter_ids().collect();
+        let state = |(id, matched): (&u64, &Option<super::LogId>)| PeerState {
+            id: *id,
+            active_ms: active.get(id).map(|since| since.elapsed().as_millis() as u64),
+            is_voter: voters.contains(id),
+            behind: matched.as_ref().map(|id| last.saturating_sub(id.index)),
+        };
+        replication.iter().filter(|(id, _)| **id != self.id).map(state).collect()
+    }
+
+    fn ask(&self, whom: Whom, question: Question) -> BoxFuture<'_, Result<Answer, Error>> {
+        Box::pin(async move {
+            let asked = tokio::time::timeout(self.request_timeout, self.put_question(whom, question)).await;
+            asked.unwrap_or(Err(Error::Timeout))
+        })
+    }
+
+    fn left(&self, id: MemberId) -> BoxFuture<'_, Result<(), Error>> {
+        Box::pin(async move {
+            let metrics = self.raft.wait(Some(self.request_timeout));
+            let is_gone =
+                |m: &openraft::RaftMetrics<Types>| m.committed_membership_config.get_node(&id).is_none();
+            metrics
+                .metrics(is_gone, "a removed member takes part no more")
+                .await
+                .map(drop)
+                .map_err(|_| Error::Timeout)
+        })
     }
 }
 
@@ -306,9 +614,11 @@ fn config(options: &Options) -> Result<openraft::Config, openraft::ConfigError> 
         election_timeout_max: 2 * election,
         max_payload_entries: 4096,
         snapshot_policy: SnapshotPolicy::Never,
+        // A follower gets entries as long as there are any.
+        replication_lag_threshold: u64::MAX,
         max_in_snapshot_log_to_keep: u64::MAX,
         purge_batch_size: 1024,
-        enable_pre_vote: Some(true),
+        enable_pre_vote: Some(options.pre_vote),
         ..openraft::Config::default()
     }
     .validate()

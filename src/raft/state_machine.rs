@@ -1,11 +1,13 @@
 //! Hands committed entries to the applier and its answers back. No logic of its own.
 
-use super::{LogId, Membership, Payload, Snapshot, SnapshotData, StoredMembership, Types, codec};
+use super::waiting::Waiting;
+use super::{LogId, Membership, Payload, Peer, Snapshot, SnapshotData, StoredMembership, Types, codec};
 use crate::engine::apply::{Applier, Effects, LogPosition};
-use crate::engine::command::{Applied, Outcome};
+use crate::engine::command::{Applied, Member, Outcome};
 use crate::engine::flusher::Flusher;
 use crate::engine::timing;
 use crate::mvcc::{self, Store};
+use crate::types::MemberId;
 use futures_util::{Stream, StreamExt};
 use openraft::storage::{EntryResponder, RaftStateMachine};
 use openraft::{RaftSnapshotBuilder, SnapshotMeta};
@@ -13,6 +15,7 @@ use parking_lot::Mutex;
 use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use tokio::sync::watch;
 
 type Meta = openraft::alias::SnapshotMetaOf<Types>;
 
@@ -22,53 +25,75 @@ const BATCH_MAX: usize = 1024;
 /// What is told of each applied batch, once it can be read and before it is answered.
 pub type OnApplied = Box<dyn Fn(Effects) + Send + Sync>;
 
-/// See the module.
-pub struct StateMachine {
-    applier: Arc<Mutex<Applier>>,
-    store: Arc<Store>,
-    flusher: Flusher,
-    on_applied: Arc<OnApplied>,
-    slow_apply: Duration,
+/// What the state machine works on, and whom it tells.
+pub struct Parts {
+    /// This member.
+    pub me: MemberId,
+    /// Changes of replicated state.
+    pub applier: Arc<Mutex<Applier>>,
+    /// Versions of keys.
+    pub store: Arc<Store>,
+    /// Puts a received state in place.
+    pub flusher: Flusher,
+    /// What is told of each applied batch.
+    pub on_applied: OnApplied,
+    /// Those who sent commands to the leader.
+    pub waiting: Arc<Waiting>,
+    /// Position of the last applied entry.
+    pub applied: watch::Sender<LogPosition>,
+    /// Applying an entry for longer is logged.
+    pub slow_apply: Duration,
 }
 
+/// See the module.
+pub struct StateMachine(Arc<Parts>);
+
 impl StateMachine {
-    /// Applying an entry for longer than `slow_apply` is logged.
-    pub fn new(
-        applier: Arc<Mutex<Applier>>,
-        store: Arc<Store>,
-        flusher: Flusher,
-        on_applied: OnApplied,
-        slow_apply: Duration,
-    ) -> StateMachine {
-        StateMachine { applier, store, flusher, on_applied: Arc::new(on_applied), slow_apply }
+    /// The state machine over its parts.
+    pub fn new(parts: Parts) -> StateMachine {
+        StateMachine(Arc::new(parts))
     }
 
     fn apply_batch(&self, batch: &mut Vec<EntryResponder<Types>>) -> io::Result<()> {
-        let mut answers = Vec::with_capacity(batch.len());
+        let parts = &*self.0;
+        let Some(last) = batch.last().map(|(entry, _)| position(entry.log_id)) else { return Ok(()) };
+        let (mut answers, mut own) = (Vec::with_capacity(batch.len()), Vec::new());
         let effects = {
-            let mut applier = self.applier.lock();
+            let mut applier = parts.applier.lock();
             let mut begin = Instant::now();
             for (entry, responder) in batch.drain(..) {
                 let applied = apply(&mut applier, entry.log_id, &entry.payload).map_err(io::Error::other)?;
                 let end = Instant::now();
                 if let Payload::Normal(ours) = &entry.payload {
-                    timing::applied(ours, entry.log_id.index, &applied, (begin, end), self.slow_apply);
+                    timing::applied(ours, entry.log_id.index, &applied, (begin, end), parts.slow_apply);
+                    if let Some(ticket) = ours.ticket().filter(|ticket| ticket.proposer == parts.me) {
+                        own.push((ticket.number, applied.clone()));
+                    }
                 }
                 begin = end;
                 answers.extend(responder.map(|r| (r, applied)));
             }
             applier.take_effects()
         };
-        (self.on_applied)(effects);
+        (parts.on_applied)(effects);
+        parts.applied.send_replace(last);
+        for (number, applied) in own {
+            parts.waiting.applied(number, applied);
+        }
         for (responder, applied) in answers {
             responder.send(applied);
         }
+        parts.waiting.passed(last.term);
         Ok(())
     }
 }
 
+fn position(id: LogId) -> LogPosition {
+    LogPosition { term: id.leader_id.term, index: id.index }
+}
+
 fn apply(applier: &mut Applier, log_id: LogId, payload: &Payload) -> mvcc::Result<Applied> {
-    let position = LogPosition { term: log_id.leader_id.term, index: log_id.index };
+    let position = position(log_id);
     match payload {
         Payload::Normal(entry) => applier.apply(position, entry),
         Payload::Blank => {
@@ -77,9 +102,17 @@ fn apply(applier: &mut Applier, log_id: LogId, payload: &Payload) -> mvcc::Resul
         }
         Payload::Membership(membership) => {
             applier.set_membership(position, store_form(log_id, membership));
+            applier.found_members(&founders(membership));
             Ok(Ok(Outcome::Done { revision: 0 }))
         }
     }
+}
+
+/// The first members of the table: those of the first membership. Later ones find the table filled.
+fn founders(membership: &Membership) -> Vec<Member> {
+    let member =
+        |(id, peer): (&u64, &Peer)| Member { id: *id, peer_urls: peer.urls.clone(), ..Member::default() };
+    membership.nodes().map(member).collect()
 }
 
 fn store_form(log_id: LogId, membership: &Membership) -> Vec<u8> {
@@ -91,7 +124,7 @@ impl RaftStateMachine<Types> for StateMachine {
     type SnapshotBuilder = Builder;
 
     async fn applied_state(&mut self) -> Result<(Option<LogId>, StoredMembership), io::Error> {
-        let applier = self.applier.lock();
+        let applier = self.0.applier.lock();
         let applied = applier.applied().map(|p| codec::log_id(p.term, p.index));
         Ok((applied, codec::decode_membership(applier.membership())?))
     }
@@ -111,20 +144,26 @@ impl RaftStateMachine<Types> for StateMachine {
     }
 
     async fn get_snapshot_builder(&mut self) -> Builder {
-        Builder { store: Arc::clone(&self.store) }
+        Builder { store: Arc::clone(&self.0.store) }
     }
 
     async fn install_snapshot(&mut self, _meta: &Meta, snapshot: SnapshotData) -> Result<(), io::Error> {
         // Our own state is where it should be.
         let SnapshotData::Received(received) = snapshot else { return Ok(()) };
-        self.flusher.install(received).await.map_err(io::Error::other)?;
-        let effects = self.applier.lock().take_effects();
-        (self.on_applied)(effects);
+        let parts = &*self.0;
+        parts.flusher.install(received).await.map_err(io::Error::other)?;
+        let (effects, applied) = {
+            let mut applier = parts.applier.lock();
+            (applier.take_effects(), applier.applied().unwrap_or_default())
+        };
+        (parts.on_applied)(effects);
+        parts.waiting.jumped(applied.term);
+        parts.applied.send_replace(applied);
         Ok(())
     }
 
     async fn get_current_snapshot(&mut self) -> Result<Option<Snapshot>, io::Error> {
-        SnapshotData::Own(Arc::clone(&self.store)).with_meta()
+        SnapshotData::Own(Arc::clone(&self.0.store)).with_meta()
     }
 }
 

@@ -1,7 +1,7 @@
 //! What is served where: the protocols over one engine, put together for each kind of listener. Called by `server`.
 
 use crate::api::connection::{self, Serves};
-use crate::api::door::Door;
+use crate::api::door::{Door, Grpc};
 use crate::api::etcd::{self, Etcd};
 use crate::api::grpc::Front;
 use crate::api::http::{self, Http};
@@ -9,6 +9,7 @@ use crate::config::Config;
 use crate::engine::Engine;
 use crate::shutdown::Shutdown;
 use std::time::Duration;
+use tonic::service::Routes;
 
 /// Bytes that a gRPC message may have beyond those of a request (G-5).
 const MESSAGE_OVERHEAD: usize = 512 << 10;
@@ -21,16 +22,18 @@ pub struct Doors {
     clients: Http,
     metrics: Http,
     peers: Http,
+    members: Routes,
 }
 
 impl Doors {
-    /// The protocols over an engine. Long streams end when `shutdown` is requested.
-    pub fn new(config: &Config, engine: &Engine, shutdown: &Shutdown) -> Doors {
+    /// The protocols over an engine, and the services for other members. Long streams end when `shutdown` is requested.
+    pub fn new(config: &Config, engine: &Engine, members: Routes, shutdown: &Shutdown) -> Doors {
         let options = etcd::Options {
             txn_ops_max: config.limits.txn_ops_max as usize,
             request_bytes_max: config.limits.request_bytes_max as usize,
             progress_interval: config.watch_progress_interval,
             stops_on_defrag: config.gates.is_open("StopGRPCServiceOnDefrag"),
+            election_timeout: config.raft.election_timeout,
         };
         let etcd = Etcd::new(engine.clone(), &options, shutdown.clone());
         let grpc = Front::new(etcd, options.request_bytes_max + MESSAGE_OVERHEAD, config.slow.unary);
@@ -43,6 +46,7 @@ impl Doors {
             clients: Http::for_clients(engine, &grpc, &options),
             metrics: Http::for_metrics(engine),
             peers: Http::for_peers(engine),
+            members,
             grpc,
         }
     }
@@ -50,11 +54,11 @@ impl Doors {
     /// What stands behind a listener.
     pub fn behind(&self, serves: Serves) -> Door {
         match serves {
-            Serves::All => Door::new(Some(self.grpc.clone()), Some(self.clients.clone())),
-            Serves::GrpcOnly => Door::new(Some(self.grpc.clone()), None),
+            Serves::All => Door::new(Some(Grpc::Clients(self.grpc.clone())), Some(self.clients.clone())),
+            Serves::GrpcOnly => Door::new(Some(Grpc::Clients(self.grpc.clone())), None),
             Serves::HttpOnly => Door::new(None, Some(self.clients.clone())),
             Serves::Metrics => Door::new(None, Some(self.metrics.clone())),
-            Serves::Peer => Door::new(None, Some(self.peers.clone())),
+            Serves::Peer => Door::new(Some(Grpc::Members(self.members.clone())), Some(self.peers.clone())),
         }
     }
 }

@@ -64,6 +64,8 @@ pub mod meta {
     pub const REMOVED: &[u8] = b"removed";
     /// Prefix of one row a member: its attributes as `engine` encodes them.
     pub const MEMBER: &[u8] = b"member/";
+    /// Prefix of one empty row a member that was removed: its id u64 BE.
+    pub const REMOVED_MEMBER: &[u8] = b"removed_member/";
     /// Version of the cluster, text `X.Y.0`; absent: that of this release.
     pub const CLUSTER_VERSION: &[u8] = b"cluster_version";
     /// Where an announced downgrade leads, text `X.Y.0`; absent without one.

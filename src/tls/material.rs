@@ -60,20 +60,36 @@ type Roots = (RootCertStore, Vec<CertificateDer<'static>>);
 
 /// The roots of clients' certificates, if clients must show one: those of the file, or without a file the system's.
 pub(super) fn roots(files: &TlsFiles) -> Result<Option<Roots>, Error> {
-    let path = if !files.trusted_ca.is_empty() {
-        files.trusted_ca.as_str()
-    } else if files.client_cert_auth {
-        let there = SYSTEM_ROOTS.into_iter().find(|path| std::path::Path::new(path).exists());
-        there.ok_or_else(|| Error::new("clients must show certificates, and there are no roots to trust"))?
-    } else {
+    if files.trusted_ca.is_empty() && !files.client_cert_auth {
         return Ok(None);
-    };
+    }
+    let there = trusted(files);
+    let path =
+        there.ok_or_else(|| Error::new("clients must show certificates, and there are no roots to trust"))?;
+    roots_in(path).map(Some)
+}
+
+/// The roots of servers' certificates: those of the file, or without a file the system's.
+pub(super) fn roots_of_servers(files: &TlsFiles) -> Result<Roots, Error> {
+    let path = trusted(files);
+    roots_in(path.ok_or_else(|| Error::new("members show certificates, and there are no roots to trust"))?)
+}
+
+fn trusted(files: &TlsFiles) -> Option<&str> {
+    if files.trusted_ca.is_empty() {
+        SYSTEM_ROOTS.into_iter().find(|path| std::path::Path::new(path).exists())
+    } else {
+        Some(&files.trusted_ca)
+    }
+}
+
+fn roots_in(path: &str) -> Result<Roots, Error> {
     let mut roots = RootCertStore::empty();
     let certificates = certificates(path)?;
     for certificate in &certificates {
         roots.add(certificate.clone()).map_err(|error| Error::new(format!("{path}: {error}")))?;
     }
-    Ok(Some((roots, certificates)))
+    Ok((roots, certificates))
 }
 
 /// Certificates that nobody may use any more.

@@ -1,4 +1,4 @@
-//! TLS for those who listen: handshakes by the rules of etcd's flags, with files that are read again when they change.
+//! TLS by the rules of etcd's flags, with files that are read again when they change.
 //!
 //! An [`Endpoint`] stands for the files of one kind of listener. Each handshake looks whether they changed, so that
 //! certificates, roots and revocations can be replaced while connections stay open; files that can't be used leave the
@@ -7,6 +7,7 @@
 
 pub mod auto;
 mod check;
+pub mod client;
 mod material;
 mod reload;
 mod verify;
@@ -15,6 +16,7 @@ use crate::config::{TlsFiles, TlsRules, TlsVersion};
 use check::Identity;
 use material::Revocations;
 use reload::Watched;
+use rustls::SupportedProtocolVersion;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::server::{Acceptor, ServerConfig, WebPkiClientVerifier};
 use rustls::sign::SingleCertAndKey;
@@ -168,14 +170,8 @@ fn server_config(files: &TlsFiles, rules: &TlsRules) -> Result<ServerConfig, Err
     let failed = |error: rustls::Error| Error::new(format!("tls: {error}"));
     let key = material::certified_key(&files.cert, &files.key)?;
     let provider = Arc::new(provider(rules));
-    let versions: Vec<_> =
-        [(TlsVersion::Tls13, &rustls::version::TLS13), (TlsVersion::Tls12, &rustls::version::TLS12)]
-            .into_iter()
-            .filter(|(version, _)| *version >= rules.min && rules.max.is_none_or(|max| *version <= max))
-            .map(|(_, version)| version)
-            .collect();
     let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
-        .with_protocol_versions(&versions)
+        .with_protocol_versions(&protocol_versions(rules))
         .map_err(failed)?;
     let builder = match material::roots(files)? {
         Some((roots, certificates)) => {
@@ -191,6 +187,14 @@ fn server_config(files: &TlsFiles, rules: &TlsRules) -> Result<ServerConfig, Err
     // Tickets let clients come back without a full handshake. New files mean new keys for them.
     config.ticketer = aws_lc_rs::Ticketer::new().map_err(failed)?;
     Ok(config)
+}
+
+fn protocol_versions(rules: &TlsRules) -> Vec<&'static SupportedProtocolVersion> {
+    [(TlsVersion::Tls13, &rustls::version::TLS13), (TlsVersion::Tls12, &rustls::version::TLS12)]
+        .into_iter()
+        .filter(|(version, _)| *version >= rules.min && rules.max.is_none_or(|max| *version <= max))
+        .map(|(_, version)| version)
+        .collect()
 }
 
 /// Suites of TLS 1.3 can't be chosen, as with Go.

@@ -104,6 +104,14 @@ fn time(now: UnixTime) -> Option<ASN1Time> {
     ASN1Time::from_timestamp(i64::try_from(now.as_secs()).ok()?).ok()
 }
 
+/// Whether the certificate is valid now.
+pub(super) fn check_time_at(
+    certificate: &X509Certificate<'_>,
+    now: UnixTime,
+) -> Result<(), CertificateError> {
+    check_time(certificate, time(now).ok_or(CertificateError::BadEncoding)?)
+}
+
 fn check_time(certificate: &X509Certificate<'_>, now: ASN1Time) -> Result<(), CertificateError> {
     let validity = certificate.validity();
     if now < validity.not_before {

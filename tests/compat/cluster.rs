@@ -1,11 +1,10 @@
-//! Cluster calls on one member: contract 1.10, rows C-2 and C-9, and the refusals of C-1, C-3, C-5, C-6, C-7 and C-8.
+//! Cluster calls on one member, and what it says of others that never start: contract 1.10, rows C-1 to C-9.
 
 use kvist::pb::etcdserverpb as pb;
 use sha1::{Digest, Sha1};
 use tonic::{Code, Response, Status};
 
 use crate::client::{Client, Stop, expect_error, get, own};
-use crate::support::is_foreign_server;
 
 fn id_of(bytes: &[u8]) -> u64 {
     u64::from_be_bytes(Sha1::digest(bytes)[..8].try_into().expect("8 bytes"))
@@ -51,7 +50,15 @@ async fn update(c: &Client, id: u64, urls: &[&str]) -> Result<Response<pb::Membe
     c.cluster.clone().member_update(pb::MemberUpdateRequest { id, peer_ur_ls }).await
 }
 
-/// C-1, C-3: what can't be added to a cluster of one. What a real etcd would add is refused by kvist.
+async fn remove(c: &Client, id: u64) -> Result<Response<pb::MemberRemoveResponse>, Status> {
+    c.cluster.clone().member_remove(pb::MemberRemoveRequest { id }).await
+}
+
+async fn promote(c: &Client, id: u64) -> Result<Response<pb::MemberPromoteResponse>, Status> {
+    c.cluster.clone().member_promote(pb::MemberPromoteRequest { id }).await
+}
+
+/// C-1, C-3: what can't be added.
 #[tokio::test]
 async fn c_1_c_3_member_add() {
     let c = own(&[]).await;
@@ -75,36 +82,81 @@ async fn c_1_c_3_member_add() {
             expect_error(result, Code::FailedPrecondition, "etcdserver: Peer URLs already exists");
         }
     }
-    if is_foreign_server() {
-        return;
-    }
-    for is_learner in [false, true] {
-        let result = add(&c, &["http://127.0.0.1:1"], is_learner).await;
-        let text = "kvist does not support clusters of more than one member yet";
-        expect_error(result, Code::FailedPrecondition, text);
-    }
     assert_eq!(list(&c).await.len(), 1);
 }
 
-/// C-5, C-6, C-8: the last voter stays; there is no learner; unknown ids.
+/// C-1, C-2, C-4, C-6, C-8, X-9: a learner that never starts. It is listed without a name, can't be promoted nor lead, has
+/// no company, can be moved and removed, and does not come back; a restart forgets nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn c_4_c_6_c_8_a_learner_that_never_starts() {
+    let mut c = own(&[]).await;
+    let me = list(&c).await.remove(0);
+    let added = add(&c, &["http://127.0.0.1:3", "http://127.0.0.1:1"], true).await.expect("add").into_inner();
+    let learner = added.member.expect("a member");
+    assert_eq!(learner.peer_ur_ls, ["http://127.0.0.1:1", "http://127.0.0.1:3"]);
+    assert!(learner.is_learner && learner.name.is_empty() && learner.client_ur_ls.is_empty());
+    let mut both = vec![me.clone(), learner.clone()];
+    both.sort_by_key(|member| member.id);
+    assert_eq!((&added.members, added.header.expect("header").revision), (&both, 0));
+    assert_eq!(list(&c).await, both);
+
+    let failed = Code::FailedPrecondition;
+    let second = add(&c, &["http://127.0.0.1:5"], true).await;
+    expect_error(second, failed, "etcdserver: too many learner members in cluster");
+    let taken = add(&c, &["http://127.0.0.1:3"], true).await;
+    expect_error(taken, failed, "etcdserver: Peer URLs already exists");
+    let not_ready = "etcdserver: can only promote a learner member which is in sync with leader";
+    expect_error(promote(&c, learner.id).await, failed, not_ready);
+    let mut maintenance = c.maintenance.clone();
+    let moved = maintenance.move_leader(pb::MoveLeaderRequest { target_id: learner.id }).await;
+    expect_error(moved, failed, "etcdserver: bad leader transferee");
+    let clash = update(&c, learner.id, &[&me.peer_ur_ls[0]]).await;
+    expect_error(clash, failed, "etcdserver: Peer URLs already exists");
+    let updated = update(&c, learner.id, &["http://127.0.0.1:7"]).await.expect("update").into_inner();
+    let updated = updated.members.iter().find(|member| member.id == learner.id).expect("it is listed");
+    assert_eq!(*updated, pb::Member { peer_ur_ls: vec!["http://127.0.0.1:7".into()], ..learner.clone() });
+    c.put("k", "v").await;
+
+    c.restart(Stop::Kill).await;
+    assert!(list(&c).await.contains(updated));
+    let removed = remove(&c, learner.id).await.expect("remove").into_inner();
+    assert_eq!((&removed.members[..], removed.header.expect("header").revision), (&[me.clone()][..], 0));
+    c.restart(Stop::Terminate).await;
+    let unknown = "etcdserver: member not found";
+    expect_error(remove(&c, learner.id).await, Code::NotFound, unknown);
+    expect_error(promote(&c, learner.id).await, Code::NotFound, unknown);
+    expect_error(update(&c, learner.id, &["http://127.0.0.1:9"]).await, Code::NotFound, unknown);
+    // The URLs are free again, under another id.
+    let again = add(&c, &["http://127.0.0.1:3", "http://127.0.0.1:1"], true).await.expect("add").into_inner();
+    assert_ne!(again.member.expect("a member").id, learner.id);
+}
+
+/// C-5: a cluster of one may always become one of two, but not of three before the second has started.
+#[tokio::test]
+async fn c_5_a_voter_that_never_starts() {
+    let c = own(&[]).await;
+    let me = list(&c).await.remove(0);
+    let added = add(&c, &["http://127.0.0.1:1"], false).await.expect("add").into_inner();
+    let voter = added.member.expect("a member");
+    assert!(!voter.is_learner && added.members.len() == 2);
+    let few = "etcdserver: re-configuration failed due to not enough started members";
+    expect_error(add(&c, &["http://127.0.0.1:3"], false).await, Code::Unknown, few);
+    let unhealthy = add(&c, &["http://127.0.0.1:3"], true).await;
+    expect_error(unhealthy, Code::Unavailable, "etcdserver: unhealthy cluster");
+    expect_error(remove(&c, me.id).await, Code::Unknown, few);
+}
+
+/// C-5, C-6, C-8: the last voter stays; it is no learner; unknown ids.
 #[tokio::test]
 async fn c_5_c_6_c_8_member_remove_and_promote() {
     let c = own(&[]).await;
     let me = list(&c).await[0].id;
-    let remove = |id| {
-        let mut cluster = c.cluster.clone();
-        async move { cluster.member_remove(pb::MemberRemoveRequest { id }).await }
-    };
-    let promote = |id| {
-        let mut cluster = c.cluster.clone();
-        async move { cluster.member_promote(pb::MemberPromoteRequest { id }).await }
-    };
     let few = "etcdserver: re-configuration failed due to not enough started members";
-    expect_error(remove(me).await, Code::Unknown, few);
-    expect_error(remove(4711).await, Code::NotFound, "etcdserver: member not found");
+    expect_error(remove(&c, me).await, Code::Unknown, few);
+    expect_error(remove(&c, 4711).await, Code::NotFound, "etcdserver: member not found");
     let voter = "etcdserver: can only promote a learner member";
-    expect_error(promote(me).await, Code::FailedPrecondition, voter);
-    expect_error(promote(4711).await, Code::NotFound, "etcdserver: member not found");
+    expect_error(promote(&c, me).await, Code::FailedPrecondition, voter);
+    expect_error(promote(&c, 4711).await, Code::NotFound, "etcdserver: member not found");
     assert_eq!(list(&c).await.len(), 1);
 }
 

@@ -1,7 +1,6 @@
 //! The real etcdctl against the server: commands of contract 7.1 about the cluster, and the load test that it brings.
 
 use crate::etcdctl::{Ctl, for_each_etcdctl};
-use crate::support::is_foreign_server;
 
 /// The id of the only member, as etcdctl prints it.
 fn member_id(ctl: &Ctl) -> String {
@@ -31,15 +30,26 @@ fn etcdctl_member() {
         assert!(ctl.fail(&["member", "promote", &id]).contains("can only promote a learner member"));
         let refused = ctl.fail(&["member", "add", "other", &format!("--peer-urls={mine}")]);
         assert!(refused.contains("Peer URLs already exists"), "{refused}");
-        if !is_foreign_server() {
-            let refused = ctl.fail(&["member", "add", "other", "--peer-urls=http://127.0.0.1:1"]);
-            assert!(refused.contains("clusters of more than one member"), "{refused}");
-        }
         let both = format!("--peer-urls={mine},http://127.0.0.1:1");
         let updated = ctl.run(&["member", "update", &id, &both]);
         assert!(updated.starts_with(&format!("Member {id} updated in cluster ")), "{updated}");
         let list = ctl.run(&["member", "list"]);
         assert!(list.contains(&format!("{mine},http://127.0.0.1:1")), "{list}");
+        if ctl.run(&["help", "member", "add"]).contains("--learner") {
+            let added = ctl.run(&["member", "add", "other", "--learner", "--peer-urls=http://127.0.0.1:3"]);
+            assert!(added.contains(" added as learner to cluster "), "{added}");
+            let refused = ctl.fail(&["member", "add", "more", "--learner", "--peer-urls=http://127.0.0.1:5"]);
+            assert!(refused.contains("too many learner members in cluster"), "{refused}");
+            let list = ctl.run(&["member", "list"]);
+            let learner = list.lines().find(|line| line.contains(", unstarted, , ")).expect("a new member");
+            let learner = learner.split(", ").next().expect("a first column");
+            assert!(ctl.fail(&["member", "promote", learner]).contains("which is in sync with leader"));
+            assert!(ctl.fail(&["move-leader", learner]).contains("bad leader transferee"));
+            let removed = ctl.run(&["member", "remove", learner]);
+            assert!(removed.starts_with(&format!("Member {learner} removed from cluster ")), "{removed}");
+        }
+        let added = ctl.run(&["member", "add", "other", "--peer-urls=http://127.0.0.1:3"]);
+        assert!(added.contains("ETCD_INITIAL_CLUSTER_STATE=\"existing\""), "{added}");
     });
 }
 

@@ -10,7 +10,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("server", &["*"]),
     ("bench", &["client", "pb"]),
     ("cli", &["bench", "client", "config", "engine::Identity", "import"]),
-    ("client", &["pb"]),
+    ("client", &["config::EndpointUrl", "config::url", "pb", "tls::client"]),
     (
         "import",
         &[
@@ -81,7 +81,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("tls", &["config"]),
     ("config", &["types", "version"]),
     ("datadir", &["config"]),
-    ("identity", &["engine::Identity", "types"]),
+    ("identity", &["engine::Identity", "engine::command::Member", "types"]),
     ("logging", &["config"]),
     ("limits", &[]),
     ("metrics", &[]),
@@ -100,7 +100,7 @@ const CONFINED: &[(&str, &[&str])] = &[
     ("tonic_prost", &["api", "pb"]),
     ("rustls", &["client", "tls"]),
     ("tokio_rustls", &["client", "tls"]),
-    ("hyper", &["api"]),
+    ("hyper", &["api", "client"]),
     ("hyper_util", &["api", "client"]),
     ("opentelemetry", &["telemetry"]),
     ("opentelemetry_otlp", &["telemetry"]),

@@ -1,6 +1,7 @@
-//! The Cluster service, as a cluster of one member answers. Adding another one is refused.
+//! The Cluster service: who belongs to the cluster. What the changes mean for a majority, the engine judges.
 
 use super::{Etcd, error};
+use crate::config::ids;
 use crate::config::url::EndpointUrl;
 use crate::engine::command;
 use crate::pb::etcdserverpb::cluster_server::Cluster;
@@ -9,6 +10,7 @@ use crate::pb::etcdserverpb::{
     MemberPromoteResponse, MemberRemoveRequest, MemberRemoveResponse, MemberUpdateRequest,
     MemberUpdateResponse,
 };
+use std::time::{SystemTime, UNIX_EPOCH};
 use tonic::{Request, Response, Status};
 
 #[tonic::async_trait]
@@ -30,31 +32,37 @@ impl Cluster for Etcd {
         request: Request<MemberAddRequest>,
     ) -> Result<Response<MemberAddResponse>, Status> {
         self.check(request.metadata())?;
-        let urls = request.get_ref().peer_ur_ls.clone();
-        let urls: Vec<String> = urls
-            .iter()
-            .map(|url| EndpointUrl::parse(url).map(|url| url.to_string()))
-            .collect::<Result<_, _>>()
-            .map_err(|_| error::Error::BadMemberUrls)?;
+        let urls = request.get_ref().peer_ur_ls.iter().map(|url| EndpointUrl::parse(url));
+        let urls: Vec<_> = urls.collect::<Result<_, _>>().map_err(|_| error::Error::BadMemberUrls)?;
         if urls.is_empty() {
             return Err(error::Error::BadMemberUrls.into());
         }
         self.require_root(&request)?;
-        if self.engine.members().iter().any(|member| urls.iter().any(|url| member.peer_urls.contains(url))) {
-            return Err(error::Error::PeerUrlExists.into());
-        }
-        Err(Status::failed_precondition("kvist does not support clusters of more than one member yet"))
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let mut peer_urls: Vec<String> = urls.iter().map(ToString::to_string).collect();
+        peer_urls.sort();
+        let added = command::Member {
+            id: ids::added_member_id(&urls, now.as_secs()),
+            peer_urls,
+            is_learner: request.get_ref().is_learner,
+            ..command::Member::default()
+        };
+        self.engine.add_member(added.clone()).await.map_err(error::status)?;
+        Ok(Response::new(MemberAddResponse {
+            header: Some(self.header(0)),
+            member: Some(member(added)),
+            members: self.members(),
+        }))
     }
 
-    /// This member is the last voter, which can't go (C-5).
     async fn member_remove(
         &self,
         request: Request<MemberRemoveRequest>,
     ) -> Result<Response<MemberRemoveResponse>, Status> {
         self.check(request.metadata())?;
         self.require_root(&request)?;
-        self.known_member(request.into_inner().id)?;
-        Err(error::Error::NotEnoughStarted.into())
+        self.engine.remove_member(request.into_inner().id).await.map_err(error::status)?;
+        Ok(Response::new(MemberRemoveResponse { header: Some(self.header(0)), members: self.members() }))
     }
 
     /// The URLs are taken as they come (C-7).
@@ -69,32 +77,29 @@ impl Cluster for Etcd {
         Ok(Response::new(MemberUpdateResponse { header: Some(self.header(0)), members: self.members() }))
     }
 
-    /// There are no learners (C-8).
     async fn member_promote(
         &self,
         request: Request<MemberPromoteRequest>,
     ) -> Result<Response<MemberPromoteResponse>, Status> {
         self.check(request.metadata())?;
         self.require_root(&request)?;
-        self.known_member(request.into_inner().id)?;
-        Err(error::Error::NotLearner.into())
+        self.engine.promote_member(request.into_inner().id).await.map_err(error::status)?;
+        Ok(Response::new(MemberPromoteResponse { header: Some(self.header(0)), members: self.members() }))
     }
 }
 
 impl Etcd {
     fn members(&self) -> Vec<Member> {
-        let member = |member: command::Member| Member {
-            id: member.id,
-            name: member.name,
-            peer_ur_ls: member.peer_urls,
-            client_ur_ls: member.client_urls,
-            is_learner: member.is_learner,
-        };
         self.engine.members().into_iter().map(member).collect()
     }
+}
 
-    pub(super) fn known_member(&self, id: u64) -> Result<(), Status> {
-        let is_known = self.engine.members().iter().any(|member| member.id == id);
-        if is_known { Ok(()) } else { Err(error::Error::MemberNotFound.into()) }
+fn member(member: command::Member) -> Member {
+    Member {
+        id: member.id,
+        name: member.name,
+        peer_ur_ls: member.peer_urls,
+        client_ur_ls: member.client_urls,
+        is_learner: member.is_learner,
     }
 }

@@ -88,6 +88,7 @@ impl Election for Etcd {
 
     async fn observe(&self, request: Request<LeaderRequest>) -> Result<Response<Leaders>, Status> {
         self.check(request.metadata())?;
+        let headers = request.metadata().as_ref().clone();
         let (requester, LeaderRequest { name }) = Requester::of(self, request);
         let observer =
             Observer { requester, prefix: prefix_of(&name), leader: None, pending: VecDeque::new() };
@@ -99,7 +100,7 @@ impl Election for Etcd {
                 Err(status) => Some((Err(status), None)),
             }
         });
-        Ok(Response::new(Box::pin(leaders)))
+        Ok(Response::new(Box::pin(self.while_led(&headers, leaders))))
     }
 
     async fn resign(&self, request: Request<ResignRequest>) -> Result<Response<ResignResponse>, Status> {

@@ -74,6 +74,18 @@ errors! {
     UnknownMethod = Unknown, "etcdserver: unknown method";
     /// No such member.
     MemberNotFound = NotFound, "etcdserver: member not found";
+    /// The id is taken.
+    MemberExists = FailedPrecondition, "etcdserver: member ID already exist";
+    /// More than `--max-learners`.
+    TooManyLearners = FailedPrecondition, "etcdserver: too many learner members in cluster";
+    /// A learner that lacks too much of the log to be promoted.
+    LearnerNotReady = FailedPrecondition, "etcdserver: can only promote a learner member which is in sync with leader";
+    /// Members can't be reached, and a change could cost the majority.
+    Unhealthy = Unavailable, "etcdserver: unhealthy cluster";
+    /// Only voters do this (G-3).
+    NotForLearner = FailedPrecondition, "etcdserver: rpc not supported for learner";
+    /// The other member did not take the lead in time. Not in etcd's table of errors.
+    TransferTimeout = Unknown, "etcdserver: request timed out, leader transfer took too long";
     /// The encoded request exceeds `--max-request-bytes`.
     RequestTooLarge = InvalidArgument, "etcdserver: request is too large";
     /// Too many requests in flight. etcd sends this one as Unknown (G-7).
@@ -191,6 +203,11 @@ pub fn status(error: engine::Error) -> Status {
             Refusal::NoSpace => Error::NoSpace,
             Refusal::Corrupt => Error::Corrupt,
             Refusal::Auth(error) => of_auth(error),
+            Refusal::MemberNotFound => Error::MemberNotFound,
+            Refusal::MemberExists => Error::MemberExists,
+            Refusal::PeerUrlTaken => Error::PeerUrlExists,
+            Refusal::NotLearner => Error::NotLearner,
+            Refusal::LastVoter => Error::NotEnoughStarted,
         },
         engine::Error::Auth(error) => of_auth(error),
         engine::Error::Read(Read::Compacted) => Error::Compacted,
@@ -208,8 +225,10 @@ pub fn status(error: engine::Error) -> Status {
         engine::Error::LeaderChanged => Error::LeaderChanged,
         engine::Error::Timeout => Error::Timeout,
         engine::Error::Stopped => Error::Stopped,
-        engine::Error::MemberNotFound => Error::MemberNotFound,
-        engine::Error::PeerUrlTaken => Error::PeerUrlExists,
+        engine::Error::NotEnoughStarted => Error::NotEnoughStarted,
+        engine::Error::Unhealthy => Error::Unhealthy,
+        engine::Error::LearnerNotReady => Error::LearnerNotReady,
+        engine::Error::TooManyLearners => Error::TooManyLearners,
         engine::Error::BadTransferee => Error::BadTransferee,
         engine::Error::Peer(text) => return Status::unknown(text),
     };
@@ -220,6 +239,8 @@ pub fn status(error: engine::Error) -> Status {
 mod tests {
     use super::*;
     use crate::{mvcc, storage};
+
+    const NOT_ENOUGH_STARTED: &str = "etcdserver: re-configuration failed due to not enough started members";
 
     /// Code and text that a client sees.
     fn on_the_wire(error: impl Into<engine::Error>) -> (Code, String) {
@@ -242,6 +263,11 @@ mod tests {
             ),
             (Refusal::NoSpace, Code::ResourceExhausted, "etcdserver: mvcc: database space exceeded"),
             (Refusal::Corrupt, Code::DataLoss, "etcdserver: corrupt cluster"),
+            (Refusal::MemberNotFound, Code::NotFound, "etcdserver: member not found"),
+            (Refusal::MemberExists, Code::FailedPrecondition, "etcdserver: member ID already exist"),
+            (Refusal::PeerUrlTaken, Code::FailedPrecondition, "etcdserver: Peer URLs already exists"),
+            (Refusal::NotLearner, Code::FailedPrecondition, "etcdserver: can only promote a learner member"),
+            (Refusal::LastVoter, Code::Unknown, NOT_ENOUGH_STARTED),
         ];
         for (refusal, code, text) in rows {
             assert_eq!(on_the_wire(refusal), (code, text.to_owned()));
@@ -270,7 +296,21 @@ mod tests {
             (engine::Error::LeaderChanged, Code::Unavailable, "etcdserver: leader changed"),
             (engine::Error::Timeout, Code::Unavailable, "etcdserver: request timed out"),
             (engine::Error::Stopped, Code::Unavailable, "etcdserver: server stopped"),
-            (engine::Error::MemberNotFound, Code::NotFound, "etcdserver: member not found"),
+        ];
+        for (error, code, text) in rows {
+            assert_eq!(on_the_wire(error), (code, text.to_owned()));
+        }
+    }
+
+    #[test]
+    fn c_4_c_5_c_8_what_members_may_not_do_to_a_cluster() {
+        let too_many = "etcdserver: too many learner members in cluster";
+        let not_ready = "etcdserver: can only promote a learner member which is in sync with leader";
+        let rows = [
+            (engine::Error::NotEnoughStarted, Code::Unknown, NOT_ENOUGH_STARTED),
+            (engine::Error::Unhealthy, Code::Unavailable, "etcdserver: unhealthy cluster"),
+            (engine::Error::TooManyLearners, Code::FailedPrecondition, too_many),
+            (engine::Error::LearnerNotReady, Code::FailedPrecondition, not_ready),
         ];
         for (error, code, text) in rows {
             assert_eq!(on_the_wire(error), (code, text.to_owned()));

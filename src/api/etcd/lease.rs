@@ -61,13 +61,14 @@ impl Lease for Etcd {
         self.check(request.metadata())?;
         let etcd = self.clone();
         let shutdown = self.shutdown.clone();
-        let credentials = Arc::new(Credentials::of(request.metadata().as_ref(), request.extensions()));
+        let headers = request.metadata().as_ref().clone();
+        let credentials = Arc::new(Credentials::of(&headers, request.extensions()));
         let answers = request.into_inner().then(move |request| {
             let (etcd, credentials) = (etcd.clone(), Arc::clone(&credentials));
             async move { etcd.keep_alive(request?, &credentials).await }
         });
         let stopped = async move { shutdown.requested().await };
-        Ok(Response::new(Box::pin(answers.take_until(stopped))))
+        Ok(Response::new(Box::pin(self.while_led(&headers, answers.take_until(stopped)))))
     }
 
     async fn lease_time_to_live(

@@ -1,9 +1,9 @@
 //! The Maintenance service: state, alarms, hashes, defragmentation.
 
 use super::{Etcd, error, snapshot};
-use crate::engine::Origin;
 use crate::engine::command::{AlarmKind, Command};
 use crate::engine::versions::ClusterVersion;
+use crate::engine::{self, Origin};
 use crate::metrics::{self, METRICS};
 use crate::pb::etcdserverpb::alarm_request::AlarmAction;
 use crate::pb::etcdserverpb::downgrade_request::DowngradeAction;
@@ -126,7 +126,7 @@ impl Maintenance for Etcd {
         Ok(Response::new(self.send_backup().await?))
     }
 
-    /// There is nobody to hand over to but this member itself.
+    /// Only the leader hands over, to another voter; it leads itself already.
     async fn move_leader(
         &self,
         request: Request<MoveLeaderRequest>,
@@ -137,8 +137,15 @@ impl Maintenance for Etcd {
         if leader != self.engine.identity().member {
             return Err(error::Error::NotLeader.into());
         }
-        if request.into_inner().target_id != leader {
+        let target = request.into_inner().target_id;
+        if !self.engine.members().iter().any(|member| member.id == target && !member.is_learner) {
             return Err(error::Error::BadTransferee.into());
+        }
+        if target != leader {
+            self.engine.move_leader(target).await.map_err(|error| match error {
+                engine::Error::Timeout => error::Error::TransferTimeout.into(),
+                other => error::status(other),
+            })?;
         }
         Ok(Response::new(MoveLeaderResponse { header: None }))
     }

@@ -9,6 +9,7 @@ mod election;
 pub mod error;
 mod health;
 mod kv;
+mod leader;
 mod lease;
 mod lock;
 mod maintenance;
@@ -42,6 +43,8 @@ pub struct Options {
     pub progress_interval: Duration,
     /// Whether health checks are told NOT_SERVING during defragmentation.
     pub stops_on_defrag: bool,
+    /// Silence after which a follower stands for election.
+    pub election_timeout: Duration,
 }
 
 /// State shared by the services. Cheap to clone.
@@ -52,15 +55,18 @@ pub struct Etcd {
     request_bytes_max: usize,
     progress_interval: Duration,
     serving: health::Serving,
+    leaderless: leader::Leaderless,
     shutdown: Shutdown,
     /// One permit for each backup under way.
     backups: Arc<Semaphore>,
 }
 
 impl Etcd {
-    /// The adapter over an engine. Long streams end when `shutdown` is requested.
+    /// The adapter over an engine, inside a runtime. Long streams end when `shutdown` is requested.
     pub fn new(engine: Engine, options: &Options, shutdown: Shutdown) -> Etcd {
+        let (timeout, stop) = (options.election_timeout, shutdown.clone());
         Etcd {
+            leaderless: leader::Leaderless::watch(engine.clone(), timeout, stop),
             engine,
             txn_ops_max: options.txn_ops_max,
             request_bytes_max: options.request_bytes_max,
@@ -92,8 +98,7 @@ impl Etcd {
         if headers.get("client-api-version").is_some_and(|v| std::str::from_utf8(v.as_bytes()).is_err()) {
             return Err(error::Error::InvalidClientApiVersion.into());
         }
-        let requires_leader = headers.get_all("hasleader").iter().any(|v| v == "true");
-        if requires_leader && self.engine.status().leader == 0 {
+        if leader::is_required(headers) && !self.engine.has_leader() {
             return Err(error::Error::NoLeader.into());
         }
         Ok(())
@@ -102,5 +107,49 @@ impl Etcd {
     /// The same for services of generated code.
     fn check(&self, metadata: &MetadataMap) -> Result<(), Status> {
         self.check_metadata(metadata.as_ref())
+    }
+
+    /// G-3: whether this member answers such calls. A learner answers few; of ranges those that need no leader, which
+    /// `range` looks at.
+    pub fn check_role(&self, path: &str) -> Result<(), Status> {
+        if self.engine.is_learner() && !is_for_learners(path) {
+            return Err(error::Error::NotForLearner.into());
+        }
+        Ok(())
+    }
+}
+
+fn is_for_learners(path: &str) -> bool {
+    let (service, method) = path.rsplit_once('/').unwrap_or_default();
+    match service {
+        "/etcdserverpb.KV" => method == "Range",
+        "/etcdserverpb.Maintenance" => matches!(method, "Status" | "Snapshot"),
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn g_3_a_learner_answers_little() {
+        for path in [
+            "/etcdserverpb.KV/Range",
+            "/etcdserverpb.Maintenance/Status",
+            "/etcdserverpb.Maintenance/Snapshot",
+        ] {
+            assert!(is_for_learners(path), "{path}");
+        }
+        for path in [
+            "/etcdserverpb.KV/RangeStream",
+            "/etcdserverpb.KV/Put",
+            "/etcdserverpb.Watch/Watch",
+            "/etcdserverpb.Cluster/MemberList",
+            "/etcdserverpb.Maintenance/HashKV",
+            "/grpc.health.v1.Health/Check",
+        ] {
+            assert!(!is_for_learners(path), "{path}");
+        }
     }
 }

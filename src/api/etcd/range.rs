@@ -47,6 +47,9 @@ where
     let request: RangeRequest = body::read_unary(request).await?;
     check::range(&request)?;
     if !request.serializable {
+        if etcd.engine.is_learner() {
+            return Err(error::Error::NotForLearner.into());
+        }
         etcd.engine.read_index().await.map_err(error::status)?;
     }
     let query = convert::range(request);

@@ -43,9 +43,14 @@ where
         return status.into_http();
     }
     let credentials = Credentials::of(request.headers(), request.extensions());
+    let leader_lost = etcd.leader_lost(request.headers());
     let decoder = ProstCodec::<WatchResponse, WatchRequest>::default().decoder();
     let requests = Streaming::new_request(decoder, request.into_body(), None, Some(usize::MAX));
-    body::streamed(WatchBody { stream: WatchStream::new(etcd, credentials, requests), is_done: false })
+    let mut stream = WatchStream::new(etcd, credentials, requests);
+    if let Some(lost) = leader_lost {
+        stream.leader_lost = Some(Box::pin(lost));
+    }
+    body::streamed(WatchBody { stream, is_done: false })
 }
 
 /// The response's body: messages as the hub delivers them, several to a frame when they are there.
@@ -115,6 +120,8 @@ struct WatchStream {
     progress_interval: Duration,
     /// Resolves when the server stops; polled while there are no watchers.
     stopped: Pin<Box<dyn Future<Output = ()> + Send>>,
+    /// Resolves when there has been no leader for a while; for a client that requires one.
+    leader_lost: Option<Pin<Box<dyn Future<Output = Status> + Send>>>,
 }
 
 impl WatchStream {
@@ -138,6 +145,7 @@ impl WatchStream {
                 let shutdown = etcd.shutdown.clone();
                 Box::pin(async move { shutdown.requested().await })
             },
+            leader_lost: None,
             etcd,
             credentials,
         }
@@ -311,6 +319,11 @@ impl WatchStream {
             // A stream with watchers hears of the stop from the hub, which is cheaper.
             if self.watchers.is_empty() && self.stopped.as_mut().poll(context).is_ready() {
                 return Poll::Ready(Err(error::Error::Stopped.into()));
+            }
+            if let Some(lost) = &mut self.leader_lost
+                && let Poll::Ready(status) = lost.as_mut().poll(context)
+            {
+                return Poll::Ready(Err(status));
             }
             if self.wants_progress && self.progress.as_mut().poll(context).is_ready() {
                 self.progress.as_mut().reset(tokio::time::Instant::now() + self.progress_interval);

@@ -107,6 +107,9 @@ impl Front {
         B::Error: std::error::Error + Send + Sync + 'static,
     {
         let path = request.uri().path();
+        if let Err(status) = self.etcd.check_role(path) {
+            return Box::pin(std::future::ready(Ok(status.into_http())));
+        }
         let (service, _) = split(path);
         match (service, path) {
             (_, "/etcdserverpb.KV/Range") => Box::pin(etcd::range::serve(self.etcd.clone(), request)),

@@ -3,6 +3,7 @@
 use super::reply;
 use crate::api::etcd::error;
 use crate::engine::Engine;
+use crate::version::KVIST_VERSION;
 use axum::Router;
 use axum::body::{Bytes, to_bytes};
 use axum::extract::{Request, State};
@@ -11,6 +12,8 @@ use http::{HeaderValue, StatusCode};
 use serde::{Deserialize, Serialize};
 
 const CLUSTER_ID: &str = "x-etcd-cluster-id";
+/// Tells members of kvist from those of etcd, who can't be in one cluster.
+const VERSION: &str = "x-kvist-version";
 /// Bytes of a request.
 const BODY_MAX: usize = 4096;
 
@@ -119,6 +122,7 @@ fn signed(engine: &Engine, mut response: Response) -> Response {
     if let Ok(id) = HeaderValue::try_from(cluster_id(engine)) {
         response.headers_mut().insert(CLUSTER_ID, id);
     }
+    response.headers_mut().insert(VERSION, HeaderValue::from_static(KVIST_VERSION));
     response
 }
 

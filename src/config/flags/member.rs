@@ -145,14 +145,14 @@ pub(super) const CLUSTERING: &[Flag] = &[
         Text(|d, v| d.initial_cluster_token = v),
         "Keeps clusters apart that have the same addresses.",
     ),
-    tuning(
+    flag(
         "strict-reconfig-check",
         "true",
         Bool(|d, v| d.strict_reconfig_check = v),
         "Refuse membership changes that would lose the quorum.",
     ),
-    tuning("pre-vote", "true", Bool(|d, v| d.raft.pre_vote = v), "Ask for votes before raising the term."),
-    tuning("max-learners", "1", Int(|d, v| d.max_learners = v), "Number of learners the cluster may have."),
+    flag("pre-vote", "true", Bool(|d, v| d.raft.pre_vote = v), "Ask for votes before raising the term."),
+    flag("max-learners", "1", Int(|d, v| d.max_learners = v), "Number of learners the cluster may have."),
     refused_at_bootstrap(
         "discovery-endpoints",
         "",

@@ -156,11 +156,11 @@ pub(super) const FEATURES: &[Flag] = &[
 
 /// What may lose data.
 pub(super) const UNSAFE: &[Flag] = &[
-    tuning(
+    flag(
         "force-new-cluster",
         "false",
-        Bool(nowhere),
-        "Make a cluster of one from the data of a lost cluster; every cluster is one of one.",
+        Bool(|d, v| d.force_new_cluster = v),
+        "Make a cluster of one from the data of a member whose cluster is lost.",
     ),
     flag(
         "unsafe-no-fsync",

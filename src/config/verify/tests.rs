@@ -33,7 +33,7 @@ fn without_flags_it_is_a_member_on_loopback() {
     assert_eq!(config.listen.peer[0].place(), &Place::Tcp(([127, 0, 0, 1], 2380).into()));
     assert_eq!(config.listen.streams_max, u32::MAX);
     assert_eq!(config.listen.keepalive.interval, Some(Duration::from_secs(7200)));
-    assert_eq!(config.cluster.member_id(), 0x8e9e_05c5_2164_694d);
+    assert_eq!(config.cluster.member_id("default"), 0x8e9e_05c5_2164_694d);
     assert_eq!(config.cluster.cluster_id(), 0xcdf8_1819_4e3a_8c32);
     assert_eq!(config.raft.election_timeout, Duration::from_secs(1));
     assert_eq!(config.raft.snapshot_count, 10_000);
@@ -187,6 +187,15 @@ fn what_does_not_fit_is_refused_with_the_words_of_etcd() {
             "couldn't find local name \"default\" in the initial cluster configuration",
         ),
         (
+            &["--initial-cluster=default=http://localhost:2380,b=http://a:1,a=http://localhost:2380"],
+            "initial cluster a=http://localhost:2380,b=http://a:1,default=http://localhost:2380 has duplicate url",
+        ),
+        (
+            &["--initial-cluster=default=http://127.0.0.1:1,b=http://127.0.0.1:3"],
+            "--initial-cluster has default=http://127.0.0.1:1 but --initial-advertise-peer-urls is \
+             http://localhost:2380",
+        ),
+        (
             &["--feature-gates=LeaseCheckpointPersist=true"],
             "enabling feature gate LeaseCheckpointPersist requires enabling feature gate LeaseCheckpoint",
         ),
@@ -200,8 +209,6 @@ fn what_would_be_dangerous_to_ignore_is_refused() {
     for words in [
         ["--discovery-srv=example.com"].as_slice(),
         &["--discovery-token=x", "--discovery-endpoints=http://127.0.0.1:1"],
-        &["--initial-cluster-state=existing"],
-        &["--initial-cluster=default=http://localhost:2380,b=http://localhost:2382"],
     ] {
         let text = error(words);
         assert!(text.contains("this build does not support"), "{words:?}: {text}");
@@ -271,9 +278,9 @@ fn what_only_tunes_is_noted() {
     assert!(config.unwrap().gates.is_open("PriorityRequest"));
     let noted = ["max-wals", "raft-read-timeout", "feature-gates"];
     assert!(noted.iter().all(|flag| notes.contains(&Note::WithoutEffect(flag))), "{notes:?}");
-    let (notes, _) = verify(&["--v2-deprecation=gone", "--max-snapshots=3", "--force-new-cluster"]);
+    let (notes, _) = verify(&["--v2-deprecation=gone", "--max-snapshots=3", "--discovery-user=a"]);
     assert_eq!(notes.iter().filter(|note| matches!(note, Note::Deprecated(_))).count(), 2);
-    assert!(notes.contains(&Note::WithoutEffect("force-new-cluster")));
+    assert!(notes.contains(&Note::WithoutEffect("discovery-user")));
     let (notes, _) = verify(&["--max-request-bytes=20000000", "--quota-backend-bytes=9000000000"]);
     assert_eq!(notes.iter().filter(|note| matches!(note, Note::Unwise { .. })).count(), 2);
 }

@@ -1,12 +1,12 @@
-//! Compaction, alarms and member attributes in replicated state, and how they and the applied position are stored.
+//! Compaction, alarms and versions in replicated state, and how they and the applied position are stored.
 
 use super::{Applier, LogPosition, Txn, damaged};
-use crate::engine::command::{AlarmKind, Applied, Member, Refusal};
+use crate::engine::command::{AlarmKind, Applied, Refusal};
 use crate::engine::versions::{ClusterVersion, Versions};
 use crate::mvcc::{self, flush::SideRow};
 use crate::storage::schema::{Table, meta};
 use crate::types::MemberId;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 impl Applier {
     pub(super) fn compact(&mut self, revision: i64) -> mvcc::Result<Applied> {
@@ -30,14 +30,6 @@ impl Applier {
         } else {
             self.alarms.remove(&(member, alarm));
         }
-        self.done()
-    }
-
-    pub(super) fn publish(&mut self, member: &Member) -> Applied {
-        let key = [meta::MEMBER, &member.id.to_be_bytes()].concat();
-        let value = postcard::to_stdvec(member).expect("a member is plain data");
-        self.change(Table::Meta, key, Some(value));
-        self.members.insert(member.id, member.clone());
         self.done()
     }
 
@@ -94,15 +86,6 @@ fn parse_alarm(key: &[u8]) -> Option<(MemberId, AlarmKind)> {
         _ => return None,
     };
     Some((MemberId::from_be_bytes(member.try_into().ok()?), kind))
-}
-
-pub(in crate::engine) fn read_members(txn: Txn<'_>) -> mvcc::Result<BTreeMap<MemberId, Member>> {
-    let mut members = BTreeMap::new();
-    for row in txn.prefix(Table::Meta, meta::MEMBER)? {
-        let member: Member = postcard::from_bytes(row?.1).map_err(|_| damaged("a meta/member row"))?;
-        members.insert(member.id, member);
-    }
-    Ok(members)
 }
 
 pub(in crate::engine) fn read_versions(txn: Txn<'_>) -> mvcc::Result<Versions> {

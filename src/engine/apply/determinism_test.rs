@@ -7,8 +7,8 @@
 use super::{Applier, Effects, LogPosition};
 use crate::auth::{Caller, Change, Permission, PermissionKind};
 use crate::engine::command::{
-    AlarmKind, Applied, Command, Compare, DeleteRange, Op, Operand, Put, Range, Relation, RevisionBounds,
-    Sort, Txn,
+    AlarmKind, Applied, Command, Compare, DeleteRange, Member as ClusterMember, Op, Operand, Put, Range,
+    Relation, RevisionBounds, Sort, Txn,
 };
 use crate::engine::entry::{Entry, Origin};
 use crate::engine::versions::ClusterVersion;
@@ -128,6 +128,20 @@ fn command() -> impl Strategy<Value = Command> {
         1 => (5u32..8).prop_map(|minor| Command::SetClusterVersion(ClusterVersion { major: 3, minor })),
         1 => (1..3u64).prop_map(|member| Command::Alarm { activate: false, member, alarm: AlarmKind::Corrupt }),
         1 => (1..3u64).prop_map(|member| Command::Alarm { activate: false, member, alarm: AlarmKind::NoSpace }),
+        4 => change_of_members(),
+    ]
+}
+
+fn change_of_members() -> impl Strategy<Value = Command> {
+    let member = (1..6u64, "[m-o]?", "[u-x]", any::<bool>()).prop_map(|(id, name, url, is_learner)| {
+        ClusterMember { id, name, peer_urls: vec![url], client_urls: Vec::new(), is_learner }
+    });
+    prop_oneof![
+        2 => member.clone().prop_map(Command::PublishMember),
+        4 => member.clone().prop_map(Command::AddMember),
+        1 => (1..6u64).prop_map(|id| Command::RemoveMember { id }),
+        1 => (1..6u64).prop_map(|id| Command::PromoteMember { id }),
+        1 => member.prop_map(|m| Command::UpdateMember { id: m.id, peer_urls: m.peer_urls }),
     ]
 }
 
@@ -225,7 +239,9 @@ impl Member {
         let (users, roles): (Vec<_>, Vec<_>) = (auth.users().collect(), auth.roles().collect());
         let auth = (auth.is_enabled(), auth.revision(), users, roles);
         let versions = applier.versions();
-        format!("{:?} {:?} {versions:?} {keys:?} {hash:?} {auth:?}", applier.leases(), applier.alarms())
+        let members = (applier.members(), applier.removed());
+        let alarms = applier.alarms();
+        format!("{:?} {alarms:?} {versions:?} {keys:?} {hash:?} {auth:?} {members:?}", applier.leases())
     }
 }
 
@@ -237,7 +253,7 @@ fn load(dir: &std::path::Path) -> Applier {
 /// Two differences are allowed: a long value may be in its blob already, and a tombstone that went with a compaction
 /// is no image before the put that follows.
 fn describe(store: &Store, effects: &Effects) -> String {
-    let mut text = format!("{:?} {:?}", effects.leases, effects.tokens);
+    let mut text = format!("{:?} {:?} {:?}", effects.leases, effects.tokens, effects.removed_members);
     for event in effects.batches.iter().flat_map(|batch| &batch.events) {
         let mut previous = event.previous.clone();
         if !previous.is_empty() {

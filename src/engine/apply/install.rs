@@ -47,7 +47,10 @@ impl Applier {
         let mut effects = self.take_effects();
         effects.installed = Some(state.leases.clone());
         effects.tokens.push(TokenChange::RevokedAll); // which ones have been revoked on the way is not known
-        *self = Applier { auth, effects, ..state };
+        effects.removed_members.extend(state.removed.difference(&self.removed));
+        let learners = Arc::clone(&self.learners);
+        *self = Applier { auth, learners, effects, ..state };
+        self.tell_learners();
         tracing::info!(
             applied = self.applied.map_or(0, |position| position.index),
             revision = self.store.revision(),

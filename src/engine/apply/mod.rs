@@ -11,6 +11,7 @@ mod install;
 #[cfg(test)]
 mod install_test;
 mod lease;
+pub(super) mod members;
 #[cfg(test)]
 mod script_syntax;
 #[cfg(test)]
@@ -18,6 +19,7 @@ mod script_test;
 mod txn;
 
 pub use install::Candidate;
+pub use members::Learners;
 pub(super) use txn::read_txn;
 
 use super::command::{AlarmKind, Applied, Command, Kv, Member, Outcome, Refusal};
@@ -71,6 +73,8 @@ pub struct Effects {
     /// The state of another member has come in the place of ours, with these leases. What changed on the way to it is
     /// in none of the lists above.
     pub installed: Option<Leases>,
+    /// Members that were removed.
+    pub removed_members: Vec<MemberId>,
 }
 
 /// See the module.
@@ -79,6 +83,9 @@ pub struct Applier {
     leases: Leases,
     alarms: BTreeSet<(MemberId, AlarmKind)>,
     members: BTreeMap<MemberId, Member>,
+    /// Ids that never return.
+    removed: BTreeSet<MemberId>,
+    learners: Arc<Learners>,
     auth: Arc<auth::Store>,
     versions: Versions,
     applied: Option<LogPosition>,
@@ -102,11 +109,14 @@ impl Applier {
 
     fn read(store: &Arc<Store>, txn: Txn<'_>) -> mvcc::Result<Applier> {
         let applied = admin::read_applied(txn)?;
+        let members = members::read_members(txn)?;
         Ok(Applier {
             store: Arc::clone(store),
             leases: table::load(txn)?,
             alarms: admin::read_alarms(txn)?,
-            members: admin::read_members(txn)?,
+            learners: Arc::new(Learners::of(&members)),
+            members,
+            removed: members::read_removed(txn)?,
             versions: admin::read_versions(txn)?,
             auth: Arc::new(auth::Store::new(auth::table::load(txn)?)),
             applied,
@@ -146,9 +156,19 @@ impl Applier {
         &self.alarms
     }
 
-    /// What members have published of themselves.
+    /// Who belongs to the cluster.
     pub fn members(&self) -> &BTreeMap<MemberId, Member> {
         &self.members
+    }
+
+    /// Who does so no more, and never will again.
+    pub fn removed(&self) -> &BTreeSet<MemberId> {
+        &self.removed
+    }
+
+    /// Who of the members only receives the log, for those who ask often.
+    pub fn learners(&self) -> &Arc<Learners> {
+        &self.learners
     }
 
     /// The store that it writes to.
@@ -203,6 +223,10 @@ impl Applier {
             Command::Downgrade { target } => Ok(self.downgrade(*target)),
             Command::SetClusterVersion(version) => Ok(self.set_cluster_version(*version)),
             Command::Auth(change) => Ok(self.change_auth(change, position)),
+            Command::AddMember(member) => Ok(self.add_member(member)),
+            Command::RemoveMember { id } => Ok(self.remove_member(*id)),
+            Command::PromoteMember { id } => Ok(self.promote_member(*id)),
+            Command::UpdateMember { id, peer_urls } => Ok(self.update_member(*id, peer_urls)),
         }
     }
 
@@ -247,6 +271,10 @@ impl Applier {
                 | Command::Downgrade { .. }
                 | Command::SetClusterVersion(_)
                 | Command::Auth(_)
+                | Command::AddMember(_)
+                | Command::RemoveMember { .. }
+                | Command::PromoteMember { .. }
+                | Command::UpdateMember { .. }
         );
         if is_on(AlarmKind::Corrupt) && !is_harmless {
             return Some(Refusal::Corrupt);

@@ -8,15 +8,16 @@
 //!   read_txn ...                                                            the same, run without the log
 //!   COMPARE: version|create|mod|lease|value RANGE =|>|<|!=|any OPERAND
 //!   grant ID TTL    revoke ID ... [expired]    checkpoint ID SECONDS ...    compact R    alarm raise|clear nospace|corrupt MEMBER
+//!   found ID ...    publish ID NAME    add ID URL [learner]    remove ID    promote ID    update ID URL    members
 //!   state    flush    reopen (without what was not flushed)
 //! ```
 
 use crate::engine::command::{
-    AlarmKind, Command, Compare, DeleteRange, Op, Operand, Put, Range, Relation, RevisionBounds, Sort,
-    SortOrder, SortTarget, Txn,
+    AlarmKind, Command, Compare, DeleteRange, Member, Op, Operand, Put, Range, Relation, RevisionBounds,
+    Sort, SortOrder, SortTarget, Txn,
 };
 use crate::mvcc::script_test::expand;
-use crate::types::{KeyRange, RangeEnd};
+use crate::types::{KeyRange, MemberId, RangeEnd};
 use bytes::Bytes;
 use std::error::Error;
 
@@ -30,7 +31,11 @@ pub enum Line {
     ReadTxn(Txn),
     /// To be read beside the log.
     Get(Range),
-    /// Show everything.
+    /// The first members of the cluster.
+    Found(Vec<MemberId>),
+    /// Show the members.
+    Members,
+    /// Show everything else.
     State,
     /// Write everything applied to LMDB.
     Flush,
@@ -80,6 +85,33 @@ impl Words {
             }
             "compact" => Line::Command(Command::Compact { revision: self.number()? }),
             "alarm" => Line::Command(self.alarm()?),
+            "found" => {
+                let mut first = Vec::new();
+                while !self.peek().is_empty() {
+                    first.push(self.id()?);
+                }
+                Line::Found(first)
+            }
+            "publish" => {
+                let (id, name) = (self.id()?, self.next()?);
+                let client_urls = vec![format!("client-of-{name}")];
+                // What is not published: it must not be taken.
+                let (peer_urls, is_learner) = (vec!["nowhere".to_owned()], true);
+                let member = Member { id, name, peer_urls, client_urls, is_learner };
+                Line::Command(Command::PublishMember(member))
+            }
+            "add" => {
+                let (id, peer_urls) = (self.id()?, vec![self.next()?]);
+                let is_learner = self.take("learner");
+                Line::Command(Command::AddMember(Member { id, peer_urls, is_learner, ..Member::default() }))
+            }
+            "remove" => Line::Command(Command::RemoveMember { id: self.id()? }),
+            "promote" => Line::Command(Command::PromoteMember { id: self.id()? }),
+            "update" => {
+                let (id, peer_urls) = (self.id()?, vec![self.next()?]);
+                Line::Command(Command::UpdateMember { id, peer_urls })
+            }
+            "members" => Line::Members,
             "state" => Line::State,
             "flush" => Line::Flush,
             "reopen" => Line::Reopen,
@@ -100,6 +132,10 @@ impl Words {
     }
 
     fn number(&mut self) -> Parsed<i64> {
+        Ok(self.next()?.parse()?)
+    }
+
+    fn id(&mut self) -> Parsed<MemberId> {
         Ok(self.next()?.parse()?)
     }
 

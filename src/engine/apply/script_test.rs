@@ -6,14 +6,14 @@
 
 use super::script_syntax::{Line, Words};
 use super::{Applier, LeaseChange, LogPosition, read_txn};
-use crate::engine::command::{Applied, Kv, OpOutcome, Outcome, Range, Sort, TxnOutcome};
+use crate::engine::command::{Applied, Kv, Member, OpOutcome, Outcome, Range, Sort, TxnOutcome};
 use crate::engine::entry::{Entry, Origin};
 use crate::engine::read;
 use crate::mvcc::script_test::{abbreviate, inline, scripts, show_event, show_version};
 use crate::mvcc::{Store, defrag};
 use crate::storage::Env;
 use crate::storage::codec::Image;
-use crate::types::KeyRange;
+use crate::types::{KeyRange, MemberId};
 use goldenscript::{Argument, Command, Context};
 use std::error::Error;
 use std::path::Path;
@@ -22,7 +22,7 @@ use std::sync::Arc;
 scripts! {
     "src/engine/apply/testscripts", Script::new(),
     alarm_corrupt alarm_nospace compact_errors delete_range_prev_kv ignore_lease ignore_value lease_checkpoint
-    lease_grant_and_revoke lease_revoke_deletes_in_one_revision put_prev_kv range_limits_and_bounds range_sorts
+    lease_grant_and_revoke lease_revoke_deletes_in_one_revision members put_prev_kv range_limits_and_bounds range_sorts
     txn_compares txn_compares_a_range txn_failed_check_changes_nothing txn_header_revisions txn_nested
     txn_put_and_delete_of_one_key txn_range_revisions txn_read_only txn_reads_own_writes
 }
@@ -61,6 +61,14 @@ impl Script {
                 self.applier().store.flush(&frozen)?;
                 Ok(String::new())
             }
+            Line::Found(ids) => {
+                let member =
+                    |id: MemberId| Member { id, peer_urls: vec![format!("u{id}")], ..Member::default() };
+                let members: Vec<Member> = ids.into_iter().map(member).collect();
+                self.applier().found_members(&members);
+                Ok(String::new())
+            }
+            Line::Members => Ok(self.members()),
             Line::Reopen => {
                 drop(self.applier.take());
                 self.applier = Some(open(self.dir.path()));
@@ -89,7 +97,21 @@ impl Script {
                 LeaseChange::Checkpointed(id, secs) => format!("  lease {id} has {secs} s left"),
             });
         }
+        out.extend(effects.removed_members.iter().map(|id| format!("  member {id} removed")));
         Ok(out.join("\n"))
+    }
+
+    fn members(&mut self) -> String {
+        let applier = self.applier();
+        let show = |member: &Member| {
+            let Member { id, name, peer_urls, client_urls, is_learner } = member;
+            assert_eq!(applier.learners().contains(*id), *is_learner);
+            let role = if *is_learner { "learner" } else { "voter" };
+            format!("{role} {id} {name:?} peers {peer_urls:?} clients {client_urls:?}")
+        };
+        let mut out: Vec<String> = applier.members().values().map(show).collect();
+        out.extend(applier.removed().iter().map(|id| format!("removed {id}")));
+        out.join("\n")
     }
 
     fn get(&mut self, query: &Range) -> Answer {

@@ -2,13 +2,15 @@
 
 use super::{auth, scratch};
 use crate::bbolt::Writer;
-use crate::engine::apply::admin::{read_alarms, read_applied, read_members, read_versions};
+use crate::engine::apply::admin::{read_alarms, read_applied, read_versions};
+use crate::engine::apply::members::{read_members, read_removed};
 use crate::engine::command::Member;
 use crate::engine::versions::Versions;
 use crate::lease::table;
 use crate::mvcc;
 use crate::storage::ReadTxn;
 use crate::storage::codec::put_varint;
+use crate::types::MemberId;
 use serde_json::json;
 use std::collections::BTreeMap;
 
@@ -29,7 +31,7 @@ pub fn write(txn: &ReadTxn, compacted: i64, writer: &mut Writer) -> mvcc::Result
         ("authUsers", users),
         ("cluster", cluster(&versions)),
         ("members", members.values().map(member).collect()),
-        ("members_removed", Rows::new()),
+        ("members_removed", read_removed(txn)?.into_iter().map(removed_member).collect()),
         ("meta", meta(txn, compacted, &storage_version, members.values())?),
     ];
     for (name, rows) in buckets {
@@ -99,6 +101,11 @@ fn member(member: &Member) -> (Vec<u8>, Vec<u8>) {
         value["clientURLs"] = json!(member.client_urls);
     }
     (format!("{:x}", member.id).into_bytes(), value.to_string().into_bytes())
+}
+
+/// Id in hexadecimal → what etcd writes there.
+fn removed_member(id: MemberId) -> (Vec<u8>, Vec<u8>) {
+    (format!("{id:x}").into_bytes(), b"removed".to_vec())
 }
 
 /// Position in the log, membership of consensus, versions, compaction.

@@ -1,3 +1,17 @@
-//! Calls between members.
+//! The native transport between members: gRPC on the peer port (`proto/kvist/peer.proto`), entries as the log stores them.
+//!
+//! Three connections lead to each peer, so that bulk never delays what keeps the cluster alive: one for entries, one for
+//! snapshots, one for everything else (heartbeats, votes, questions, forwarded commands). They are made when first used, and
+//! made again when they break.
+//!
+//! Who calls: `network` (as openraft's transport), `forward` and `reads` of the parent (what a follower wants of its leader).
+//! Who is called: [`server::Service`], behind the peer port.
 
-pub mod link;
+pub(super) mod client;
+mod identity;
+mod link;
+pub mod server;
+pub(super) mod wire;
+
+pub use identity::Identity;
+pub use link::{Lane, Link, Links};

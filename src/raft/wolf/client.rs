@@ -1,6 +1,6 @@
 //! Calls another member: openraft's network over the five calls of `wolf.raft`. One call at a time, in order.
 
-use super::super::peer::link::Link;
+use super::super::peer::Link;
 use super::super::{Snapshot, SnapshotData, Types, Vote};
 use super::{
     CLUSTER, EXTENSIONS, MESSAGE_BYTES_MAX, Options, PRE_VOTE, TARGET, TRANSFER, VOTE_KIND, ascii, code_of,

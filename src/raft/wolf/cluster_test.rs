@@ -1,8 +1,9 @@
 //! Members that know each other by `wolf.raft` alone, in one process, and whoever else may call them.
 
 use super::super::log_store::LogStore;
-use super::super::peer::link::Link;
-use super::super::state_machine::StateMachine;
+use super::super::peer::{Identity, Link, Links};
+use super::super::state_machine::{self, StateMachine};
+use super::super::waiting::Waiting;
 use super::super::wal::{self, Wal};
 use super::super::{Peer, Types, Vote, codec};
 use super::*;
@@ -57,7 +58,8 @@ struct Wire {
 }
 
 fn link(me: MemberId, target: MemberId, address: SocketAddr) -> Link {
-    Link::new(channel(address), CLUSTER_ID, me, target)
+    let links = Links::new(Identity { cluster: CLUSTER_ID, member: me }, None, Duration::from_secs(5));
+    links.to(target, &[format!("http://{address}")])
 }
 
 impl RaftNetworkFactory<Types> for Wire {
@@ -96,13 +98,16 @@ async fn start(
     let flusher = Flusher::start(Arc::clone(&store), Arc::clone(&applier), flush, |_| {}, fatal).unwrap();
     let (wal, recovered) = Wal::open(wal::Options::new(dir.path().join("wal"))).unwrap();
     let log = LogStore::new(wal, recovered).unwrap();
-    let machine = StateMachine::new(
-        applier.clone(),
-        store.clone(),
-        flusher.clone(),
-        Box::new(|_| {}),
-        Duration::from_secs(1),
-    );
+    let machine = StateMachine::new(state_machine::Parts {
+        me: id,
+        applier: Arc::clone(&applier),
+        store: Arc::clone(&store),
+        flusher: flusher.clone(),
+        on_applied: Box::new(|_| {}),
+        waiting: Arc::new(Waiting::new(0)),
+        applied: tokio::sync::watch::Sender::default(),
+        slow_apply: Duration::from_secs(1),
+    });
     let config = openraft::Config {
         heartbeat_interval: 100,
         election_timeout_min: 1000,
@@ -117,7 +122,17 @@ async fn start(
     let table = (1..=addresses.len()).map(|n| (n as u64, peer(n))).collect();
     let others = (1..=addresses.len() as u64).filter(|n| *n != id);
     let links = others.map(|n| link(id, n, addresses[n as usize - 1])).collect();
-    let service = Service::new(raft.clone(), log, (CLUSTER_ID, id), table, links, options);
+    let (of, hears) = (raft.clone(), Box::new(|_: MemberId, _: &Vote| {}));
+    let service = Service::new(server::Parts {
+        raft: of,
+        log,
+        cluster: CLUSTER_ID,
+        me: id,
+        table,
+        links,
+        hears,
+        options,
+    });
     let address = listener.local_addr().unwrap();
     let serving = Server::builder().add_service(service.into_server());
     let server = tokio::spawn(async move {

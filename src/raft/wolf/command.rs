@@ -3,14 +3,15 @@
 //! ```json
 //! {"cmd":"Put","args":{"key":{"u":"k"},"value":{"b":"/w=="},...},"time_ms":1700000000000,"origin":{"user":"ann","revision":3}}
 //! ```
-//! `args` is what the command holds, named as in `engine::command`; `origin` is `"server"`, `"anonymous"` or a user. An entry
+//! `args` is what the command holds, named as in `engine::command`; `origin` is `"server"`, `"anonymous"` or a user; `ticket` says
+//! which member waits for the answer, if it is not the leader. An entry
 //! that does not come out of this byte for byte (it has an older layout), or that is nested too deep for readers of JSON,
 //! has `raw` instead: its bytes as the log stores them. Called by `json`.
 
 use super::readable::{self, Readable};
 use crate::auth::Caller;
 use crate::engine::command::Command;
-use crate::engine::entry::{Entry, Origin};
+use crate::engine::entry::{Entry, Origin, Ticket};
 use bytes::Bytes;
 use serde::Deserialize;
 use serde::de::value::{MapAccessDeserializer, MapDeserializer};
@@ -31,7 +32,14 @@ struct Form {
     args: Value,
     time_ms: Option<u64>,
     origin: Option<Value>,
+    ticket: Option<TicketForm>,
     raw: Option<Value>,
+}
+
+#[derive(Deserialize)]
+struct TicketForm {
+    proposer: u64,
+    number: u64,
 }
 
 /// The JSON of an entry.
@@ -41,12 +49,16 @@ pub fn write(entry: &Entry) -> String {
     let named = command.strip_prefix("{\"").and_then(|rest| rest.strip_suffix('}'));
     let (name, args) =
         named.and_then(|rest| rest.split_once("\":")).unwrap_or((command.trim_matches('"'), "null"));
-    let again = Entry::new(entry.origin().clone(), entry.command().clone(), entry.time_ms());
+    let plain = Entry::new(entry.origin().clone(), entry.command().clone(), entry.time_ms());
+    let again = entry.ticket().map_or(plain.clone(), |ticket| plain.ticketed(ticket));
     if depth > DEPTH_MAX || again.bytes() != entry.bytes() {
         return format!(r#"{{"cmd":"{name}","raw":{}}}"#, readable::bytes(entry.bytes()));
     }
     let origin = write_origin(entry.origin());
-    format!(r#"{{"cmd":"{name}","args":{args},"time_ms":{},"origin":{origin}}}"#, entry.time_ms())
+    let ticket = entry.ticket().map_or_else(String::new, |Ticket { proposer, number }| {
+        format!(r#","ticket":{{"proposer":{proposer},"number":{number}}}"#)
+    });
+    format!(r#"{{"cmd":"{name}","args":{args},"time_ms":{},"origin":{origin}{ticket}}}"#, entry.time_ms())
 }
 
 /// The entry of an object that [`write`] made, or somebody who knows how.
@@ -62,7 +74,11 @@ pub fn read(data: &Value) -> Result<Entry, Foreign> {
     let origin =
         form.origin.as_ref().and_then(read_origin).ok_or_else(|| Foreign("it says not of whom".into()))?;
     let time_ms = form.time_ms.ok_or_else(|| Foreign("it says not when".into()))?;
-    Ok(Entry::new(origin, command, time_ms))
+    let entry = Entry::new(origin, command, time_ms);
+    Ok(match form.ticket {
+        Some(TicketForm { proposer, number }) => entry.ticketed(Ticket { proposer, number }),
+        None => entry,
+    })
 }
 
 fn write_origin(origin: &Origin) -> Value {

@@ -4,7 +4,7 @@ use super::super::{LogEntry, Membership, Payload, Peer, Types, Vote, codec};
 use super::{command, json, readable};
 use crate::auth::{Caller, Change, Permission, PermissionKind};
 use crate::engine::command::*;
-use crate::engine::entry::{Entry, Origin};
+use crate::engine::entry::{Entry, Origin, Ticket};
 use crate::engine::versions::ClusterVersion;
 use crate::types::KeyRange;
 use bytes::Bytes;
@@ -302,8 +302,15 @@ fn origin() -> impl Strategy<Value = Origin> {
 
 proptest! {
     #[test]
-    fn entries_come_back_byte_for_byte(origin in origin(), command in a_command(), time_ms: u64) {
-        let entry = Entry::new(origin, command, time_ms);
+    fn entries_come_back_byte_for_byte(
+        (origin, command) in (origin(), a_command()),
+        time_ms: u64,
+        ticket: Option<(u64, u64)>,
+    ) {
+        let mut entry = Entry::new(origin, command, time_ms);
+        if let Some((proposer, number)) = ticket {
+            entry = entry.ticketed(Ticket { proposer, number });
+        }
         let text = command::write(&entry);
         let value: Value = serde_json::from_str(&text).unwrap();
         prop_assert!(value["raw"].is_null(), "{}", text);

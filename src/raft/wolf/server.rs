@@ -2,7 +2,8 @@
 //! Whatever comes is checked before openraft sees it, since openraft takes what a cluster cannot produce for a bug and panics.
 
 use super::super::log_store::LogStore;
-use super::super::peer::link::Link;
+use super::super::node::Node;
+use super::super::peer::Link;
 use super::super::state_machine::StateMachine;
 use super::super::{LogId, Peer, Types, Vote};
 use super::snapshot::{Inbox, Piece};
@@ -46,6 +47,7 @@ struct Inner {
     table: Vec<(MemberId, Peer)>,
     /// Connections to those of them that are not us.
     links: Vec<Link>,
+    hears: Box<dyn Fn(MemberId, &Vote) + Send + Sync>,
     /// The snapshot that is coming in.
     inbox: Mutex<Inbox>,
     options: Options,
@@ -54,23 +56,41 @@ struct Inner {
 /// What is said of a call that fails: which code, and why.
 type Failure = (ErrorCode, String);
 
+/// What the service works on.
+pub(super) struct Parts {
+    pub raft: Raft<Types, StateMachine>,
+    pub log: LogStore,
+    /// Who we are.
+    pub cluster: u64,
+    pub me: MemberId,
+    /// The first members.
+    pub table: Vec<(MemberId, Peer)>,
+    /// Connections to those of them that are not us.
+    pub links: Vec<Link>,
+    /// Told of every leader and candidate that calls.
+    pub hears: Box<dyn Fn(MemberId, &Vote) + Send + Sync>,
+    pub options: Options,
+}
+
 impl Service {
-    /// The service of member `me` of `cluster`. `table` has the first members of the cluster, and `links` leads to the others.
-    pub(crate) fn new(
-        raft: Raft<Types, StateMachine>,
-        log: LogStore,
-        (cluster, me): (u64, MemberId),
-        mut table: Vec<(MemberId, Peer)>,
-        links: Vec<Link>,
-        options: Options,
-    ) -> Service {
-        table.sort_by_key(|(id, _)| *id);
-        let inbox = Mutex::new(Inbox::new(options.dir.clone(), options.quota));
-        Service(Arc::new(Inner { raft, log, cluster, me, table, links, inbox, options }))
+    /// The service of a member, for gRPC. `table` has the first members of its cluster.
+    pub fn server(node: &Arc<Node>, table: Vec<(MemberId, Peer)>, options: Options) -> RaftServer<Service> {
+        let crate::raft::peer::Identity { cluster, member: me } = node.links().me();
+        let others = table.iter().filter(|(id, _)| *id != me);
+        let links = others.map(|(id, peer)| node.links().to(*id, &peer.urls)).collect();
+        let (of, raft, log) = (Arc::clone(node), node.raft().clone(), node.log().clone());
+        let hears = Box::new(move |id, vote: &Vote| of.hears_from(id, vote));
+        Service::new(Parts { raft, log, cluster, me, table, links, hears, options }).into_server()
     }
 
-    /// As a gRPC service.
-    pub fn into_server(self) -> RaftServer<Service> {
+    pub(super) fn new(parts: Parts) -> Service {
+        let Parts { raft, log, cluster, me, mut table, links, hears, options } = parts;
+        table.sort_by_key(|(id, _)| *id);
+        let inbox = Mutex::new(Inbox::new(options.dir.clone(), options.quota));
+        Service(Arc::new(Inner { raft, log, cluster, me, table, links, hears, inbox, options }))
+    }
+
+    pub(super) fn into_server(self) -> RaftServer<Service> {
         let gzip = self.0.options.gzip;
         let server = RaftServer::new(self)
             .accept_compressed(CompressionEncoding::Gzip)
@@ -178,6 +198,7 @@ impl Inner {
             return Ok((vote, AppendEntriesResponse::HigherVote(ours)));
         }
         check_leader(&ours, &vote).map_err(|e| (FAILED, e))?;
+        (self.hears)(vote.leader_id.voted_for, &vote);
         let plan = self.plan(append).await.map_err(|e| (FAILED, e))?;
         let is_conflict = plan.is_none();
         let request = plan.unwrap_or(AppendEntriesRequest {
@@ -289,6 +310,7 @@ impl Inner {
             return Err(failed("the snapshot is of a later term than its leader".into()));
         }
         check_leader(&ours, &vote).map_err(failed)?;
+        (self.hears)(request.leader_id, &vote);
         let (offset, done) = (request.offset, request.done);
         let piece =
             Piece { leader: (request.term, request.leader_id), last, offset, done, data: request.data };

@@ -1,0 +1,121 @@
+//! Who calls whom: every call between members says so, and a stranger is refused.
+
+use crate::types::MemberId;
+use parking_lot::Mutex;
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+use tonic::metadata::MetadataMap;
+use tonic::{Code, Status};
+
+const CLUSTER: &str = "kvist-cluster";
+const FROM: &str = "kvist-from";
+const TO: &str = "kvist-to";
+/// The same refusal of the same caller is logged once in this time.
+const LOG_INTERVAL: Duration = Duration::from_secs(10);
+/// How a member learns that it was removed; the code is used for nothing else here.
+const REMOVED: Code = Code::OutOfRange;
+
+/// Who this member is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// The cluster.
+    pub cluster: u64,
+    /// The member.
+    pub member: MemberId,
+}
+
+impl Identity {
+    /// Signs a call to `target`.
+    pub fn sign(self, target: MemberId, metadata: &mut MetadataMap) {
+        for (key, id) in [(CLUSTER, self.cluster), (FROM, self.member), (TO, target)] {
+            metadata.insert(key, format!("{id:x}").parse().expect("hexadecimal digits are ASCII"));
+        }
+    }
+}
+
+/// Whether a refusal says that the caller was removed from the cluster.
+pub fn tells_removal(status: &Status) -> bool {
+    status.code() == REMOVED
+}
+
+/// Lets members in, and nobody else.
+pub struct Gate {
+    me: Identity,
+    is_removed: Box<dyn Fn(MemberId) -> bool + Send + Sync>,
+    logged: Mutex<HashMap<String, Instant>>,
+}
+
+impl Gate {
+    /// For calls to `me`; `is_removed` knows who was a member and is none any more.
+    pub fn new(me: Identity, is_removed: impl Fn(MemberId) -> bool + Send + Sync + 'static) -> Gate {
+        Gate { me, is_removed: Box::new(is_removed), logged: Mutex::default() }
+    }
+
+    /// Says who calls, or why that one may not.
+    pub fn admit(&self, metadata: &MetadataMap) -> Result<MemberId, Status> {
+        let read = |key: &str| {
+            let text = metadata.get(key).and_then(|value| value.to_str().ok());
+            text.and_then(|text| u64::from_str_radix(text, 16).ok())
+        };
+        let (Some(cluster), Some(from), Some(to)) = (read(CLUSTER), read(FROM), read(TO)) else {
+            return Err(self.refuse("a caller that does not say who it is".into()));
+        };
+        if cluster != self.me.cluster {
+            return Err(self.refuse(format!(
+                "cluster ID mismatch: member {from:x} of cluster {cluster:x} called, this is cluster {:x}",
+                self.me.cluster
+            )));
+        }
+        if to != self.me.member {
+            return Err(self.refuse(format!(
+                "member ID mismatch: member {from:x} called {to:x}, this is {:x}",
+                self.me.member
+            )));
+        }
+        if (self.is_removed)(from) {
+            return Err(Status::new(
+                REMOVED,
+                format!("member {from:x} was removed from the cluster for good"),
+            ));
+        }
+        Ok(from)
+    }
+
+    fn refuse(&self, why: String) -> Status {
+        let mut logged = self.logged.lock();
+        let now = Instant::now();
+        logged.retain(|_, at| now.duration_since(*at) < LOG_INTERVAL);
+        if !logged.contains_key(&why) {
+            tracing::error!(reason = why, "refused a call on the peer port");
+            logged.insert(why.clone(), now);
+        }
+        Status::failed_precondition(why)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn strangers_members_of_other_clusters_and_removed_ones_are_refused() {
+        let gate = Gate::new(Identity { cluster: 0xc, member: 1 }, |id| id == 9);
+        let call = |cluster, from, to| {
+            let mut metadata = MetadataMap::new();
+            Identity { cluster, member: from }.sign(to, &mut metadata);
+            gate.admit(&metadata)
+        };
+        assert_eq!(call(0xc, 2, 1).unwrap(), 2);
+        for (status, text) in [
+            (gate.admit(&MetadataMap::new()).unwrap_err(), "does not say who"),
+            (
+                call(0xd, 2, 1).unwrap_err(),
+                "cluster ID mismatch: member 2 of cluster d called, this is cluster c",
+            ),
+            (call(0xc, 2, 3).unwrap_err(), "member ID mismatch"),
+        ] {
+            assert!(status.message().contains(text) && !tells_removal(&status), "{status}");
+        }
+        assert!(tells_removal(&call(0xc, 9, 1).unwrap_err()));
+    }
+}
