@@ -39,8 +39,11 @@ where
         Level::Error => (LevelFilter::ERROR, LevelFilter::ERROR),
         Level::Fatal => (LevelFilter::OFF, LevelFilter::OFF),
     };
+    // openraft warns of each try to reach a member that is down; `raft` tells when one goes and comes.
+    let consensus = if log.level == Level::Debug { others } else { others.min(LevelFilter::ERROR) };
     let targets = Targets::new()
         .with_target(env!("CARGO_CRATE_NAME"), own)
+        .with_target("openraft", consensus)
         .with_target(FATAL, LevelFilter::ERROR)
         .with_default(others);
     let lines = tracing_subscriber::fmt::layer().event_format(Lines(log.format)).with_writer(writer);

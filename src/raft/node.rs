@@ -272,6 +272,9 @@ impl Node {
         self.leadership.send_if_modified(|known| {
             if leader != 0 && known.leader != leader {
                 METRICS.server.leader_changes.inc();
+                tracing::info!(term, leader = format!("{leader:x}"), "raft.node: elected leader");
+            } else if leader == 0 && known.leader != 0 {
+                tracing::warn!(term, "raft.node: lost leader {:x}", known.leader);
             }
             std::mem::replace(known, seen) != seen
         });
@@ -285,11 +288,13 @@ impl Node {
         };
         let now = Instant::now();
         for (id, heard) in heartbeats {
+            let peer = || format!("{id:x}");
             let is_active = heard.as_ref().is_some_and(|at| at.elapsed() < self.election_timeout);
-            if !is_active {
-                active.remove(id);
-            } else {
-                active.entry(*id).or_insert(now);
+            if is_active && !active.contains_key(id) {
+                active.insert(*id, now);
+                tracing::info!("peer-id" = peer(), "peer became active");
+            } else if !is_active && active.remove(id).is_some() {
+                tracing::warn!("peer-id" = peer(), "peer became inactive");
             }
         }
     }
@@ -464,10 +469,6 @@ impl Node {
     /// How long an answer of a peer may take.
     pub(super) fn patience(&self) -> Duration {
         self.election_timeout
-    }
-
-    pub(super) fn heartbeat(&self) -> Duration {
-        self.heartbeat
     }
 
     /// Ends this member's part.

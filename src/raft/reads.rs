@@ -120,7 +120,7 @@ impl Node {
 
     /// Answers a follower as the leader. `promised` is the vote that the follower stands by: if that is the vote for this
     /// member, then nobody who needs the follower's vote has been elected meanwhile; with three voters, nobody at all.
-    pub async fn read_index_for(&self, from: MemberId, promised: Option<Vote>) -> Result<u64, Error> {
+    pub(super) async fn read_index_for(&self, from: MemberId, promised: Option<Vote>) -> Result<u64, Error> {
         if let Some(promised) = promised
             && promised.committed
             && promised.leader_id.voted_for == self.id()

@@ -217,6 +217,9 @@ fn check_running(running: &Cluster, me: Identity) -> Result<()> {
     if running.id != me.cluster {
         return Ok(()); // another one; its members will not talk to us
     }
+    if running.members.is_empty() {
+        return Ok(()); // it is only just beginning
+    }
     match running.members.iter().find(|known| known.id == me.member) {
         Some(known) if known.client_urls.is_empty() => Ok(()),
         Some(_) => Err(Error::Lost(me.member)),
