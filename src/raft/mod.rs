@@ -19,6 +19,7 @@ mod state_machine;
 mod stopped;
 mod waiting;
 pub mod wal;
+pub mod wolf;
 
 pub use members::{ask_whether_removed, follow_table};
 pub use node::{Leadership, Node, Options, Started, State};

@@ -2,7 +2,7 @@
 
 use super::peer::client::Client;
 use super::peer::{Link, Links};
-use super::{Peer, Snapshot, SnapshotData, Types, Vote};
+use super::{Peer, Snapshot, SnapshotData, Types, Vote, wolf};
 use crate::types::MemberId;
 use futures_util::Stream;
 use openraft::base::{BoxFuture, BoxStream};
@@ -75,25 +75,35 @@ pub struct Network {
     links: Links,
     activity: Activity,
     patience: Duration,
+    wolf: Option<wolf::Options>,
 }
 
 impl Network {
-    /// Connections over `links`, where an answer may take `patience`.
-    pub fn new(links: Links, activity: Activity, patience: Duration) -> Network {
-        Network { links, activity, patience }
+    /// Connections over `links`, where an answer may take `patience`. With `wolf` they speak that.
+    pub fn new(links: Links, activity: Activity, patience: Duration, wolf: Option<wolf::Options>) -> Network {
+        Network { links, activity, patience, wolf }
     }
 
     fn connection(&self, target: MemberId, node: &Peer, streams: bool) -> Connection {
         let link = self.links.to(target, &node.urls);
-        let client = Client::new(link.clone(), self.activity.clone(), self.patience);
+        let client = match &self.wolf {
+            None => Transport::Native(Client::new(link.clone(), self.activity.clone(), self.patience)),
+            Some(options) => Transport::Wolf(wolf::Client::new(link.clone(), options.clone())),
+        };
         Connection { link, client, streams, activity: self.activity.clone() }
     }
+}
+
+/// What carries the calls.
+enum Transport {
+    Native(Client),
+    Wolf(wolf::Client),
 }
 
 /// A connection to one peer for one purpose.
 pub struct Connection {
     link: Link,
-    client: Client,
+    client: Transport,
     /// Whether requests follow each other without waiting for answers.
     streams: bool,
     activity: Activity,
@@ -127,7 +137,10 @@ impl RaftNetworkV2<Types> for Connection {
         request: AppendEntriesRequest<Types>,
         option: RPCOption,
     ) -> Result<AppendEntriesResponse<Types>, RPCError<Types>> {
-        self.client.append(request, option).await
+        match &mut self.client {
+            Transport::Native(client) => client.append(request, option).await,
+            Transport::Wolf(client) => client.append_entries(request, option).await,
+        }
     }
 
     fn stream_append<'s, S>(
@@ -141,9 +154,11 @@ impl RaftNetworkV2<Types> for Connection {
     where
         S: Stream<Item = AppendEntriesRequest<Types>> + Send + Unpin + 'static,
     {
-        match self.streams {
-            true => Box::pin(self.client.stream_append(input)),
-            false => stream_append_sequential(self, input, option),
+        match self {
+            Connection { client: Transport::Native(client), streams: true, .. } => {
+                Box::pin(client.stream_append(input))
+            }
+            connection => stream_append_sequential(connection, input, option),
         }
     }
 
@@ -152,7 +167,10 @@ impl RaftNetworkV2<Types> for Connection {
         request: VoteRequest<Types>,
         option: RPCOption,
     ) -> Result<VoteResponse<Types>, RPCError<Types>> {
-        self.client.vote(request, option, false).await
+        match &mut self.client {
+            Transport::Native(client) => client.vote(request, option, false).await,
+            Transport::Wolf(client) => client.vote(request, option).await,
+        }
     }
 
     async fn pre_vote(
@@ -160,7 +178,10 @@ impl RaftNetworkV2<Types> for Connection {
         request: VoteRequest<Types>,
         option: RPCOption,
     ) -> Result<VoteResponse<Types>, RPCError<Types>> {
-        self.client.vote(request, option, true).await
+        match &mut self.client {
+            Transport::Native(client) => client.vote(request, option, true).await,
+            Transport::Wolf(client) => client.pre_vote(request, option).await,
+        }
     }
 
     async fn full_snapshot(
@@ -168,13 +189,16 @@ impl RaftNetworkV2<Types> for Connection {
         vote: Vote,
         snapshot: Snapshot,
         cancel: impl Future<Output = ReplicationClosed> + Send + 'static,
-        _option: RPCOption,
+        option: RPCOption,
     ) -> Result<SnapshotResponse<Types>, StreamingError<Types>> {
         let (to, index) = (self.link.target(), snapshot.meta.last_log_id.map_or(0, |id| id.index));
         self.activity.sends_snapshot(to, index);
         let begin = std::time::Instant::now();
         tracing::info!("remote-peer-id" = format!("{to:x}"), index, "sending database snapshot");
-        let result = self.client.full_snapshot(vote, snapshot, cancel).await;
+        let result = match &mut self.client {
+            Transport::Native(client) => client.full_snapshot(vote, snapshot, cancel).await,
+            Transport::Wolf(client) => client.full_snapshot(vote, snapshot, cancel, option).await,
+        };
         match &result {
             Ok(_) => tracing::info!(
                 "remote-peer-id" = format!("{to:x}"),
@@ -197,7 +221,10 @@ impl RaftNetworkV2<Types> for Connection {
         request: TransferLeaderRequest<Types>,
         option: RPCOption,
     ) -> Result<TransferLeaderResponse<Types>, RPCError<Types>> {
-        self.client.transfer_leader(request, option).await
+        match &mut self.client {
+            Transport::Native(client) => client.transfer_leader(request, option).await,
+            Transport::Wolf(client) => client.transfer_leader(request, option).await,
+        }
     }
 
     fn backoff(&self) -> Option<Backoff> {
