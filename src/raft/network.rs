@@ -193,7 +193,7 @@ impl RaftNetworkV2<Types> for Connection {
     ) -> Result<SnapshotResponse<Types>, StreamingError<Types>> {
         let (to, index) = (self.link.target(), snapshot.meta.last_log_id.map_or(0, |id| id.index));
         self.activity.sends_snapshot(to, index);
-        let begin = std::time::Instant::now();
+        let begin = Instant::now();
         tracing::info!("remote-peer-id" = format!("{to:x}"), index, "sending database snapshot");
         let result = match &mut self.client {
             Transport::Native(client) => client.full_snapshot(vote, snapshot, cancel).await,
