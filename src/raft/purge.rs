@@ -29,6 +29,7 @@ impl Node {
     /// Lets go of log entries well below `flushed`, the last entry whose effect is in the state environment.
     pub async fn purge(&self, flushed: LogPosition) {
         let keep = self.keep();
+        self.forget_installed();
         let mut upto = flushed.index.saturating_sub(keep.margin);
         if let Some(needed) = self.needed_from() {
             let least = flushed.index.saturating_sub(keep.for_followers.max(keep.margin));
@@ -53,6 +54,14 @@ impl Node {
         }
         if let Err(error) = trigger.purge_log(upto).await {
             tracing::warn!(%error, "could not purge the raft log");
+        }
+    }
+
+    /// After a state was received, the log is purged up to there; then it goes on from the state as any other.
+    fn forget_installed(&self) {
+        let mut applier = self.applier().lock();
+        if applier.installed().is_some_and(|at| self.log().purged().is_some_and(|id| id.index >= at.index)) {
+            applier.clear_installed();
         }
     }
 
