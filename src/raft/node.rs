@@ -333,8 +333,9 @@ impl Node {
     }
 
     /// A member called in the name of `vote`: a sign of life, if that is the leader's.
-    pub(super) fn hears_from(&self, _from: MemberId, vote: &Vote) {
-        if vote.committed && vote.leader_id.term >= self.leadership.borrow().term {
+    pub(super) fn hears_from(&self, from: MemberId, vote: &Vote) {
+        let leads = vote.committed && vote.leader_id.voted_for == from;
+        if leads && vote.leader_id.term >= self.leadership.borrow().term {
             self.hears_now();
         }
     }
