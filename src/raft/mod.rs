@@ -19,8 +19,9 @@ mod state_machine;
 mod stopped;
 mod waiting;
 pub mod wal;
+pub mod wolf;
 
-pub use members::follow_table;
+pub use members::{ask_whether_removed, follow_table};
 pub use node::{Leadership, Node, Options, Started, State};
 pub use purge::Keep;
 pub use seed::seed;

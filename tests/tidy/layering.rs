@@ -45,7 +45,20 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "version",
         ],
     ),
-    ("raft", &["engine", "metrics", "mvcc::Error", "mvcc::Result", "mvcc::Store", "mvcc::transfer", "types"]),
+    (
+        "raft",
+        &[
+            "auth::Caller",
+            "engine",
+            "metrics",
+            "mvcc::Error",
+            "mvcc::Result",
+            "mvcc::Store",
+            "mvcc::transfer",
+            "pb",
+            "types",
+        ],
+    ),
     (
         "engine",
         &[
@@ -84,7 +97,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
 const CONFINED: &[(&str, &[&str])] = &[
     ("heed", &["storage"]),
     ("openraft", &["raft"]),
-    ("tonic", &["api", "client", "pb"]),
+    ("tonic", &["api", "client", "pb", "raft"]),
     ("tonic_prost", &["api", "pb"]),
     ("rustls", &["client", "tls"]),
     ("tokio_rustls", &["client", "tls"]),
