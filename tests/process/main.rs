@@ -125,10 +125,7 @@ fn what_must_not_be_ignored_is_refused() {
     if is_foreign_server() {
         return;
     }
-    for flag in [
-        "--discovery-srv=x",
-        "--wal-dir=/proc/none",
-    ] {
+    for flag in ["--discovery-srv=x", "--wal-dir=/proc/none"] {
         let (code, _, err) = run(&[flag]);
         assert_eq!(code, 1, "{flag}: {err}");
         let expected = if flag.contains("wal-dir") { "cannot access" } else { "this build does not support" };
