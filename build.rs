@@ -6,7 +6,7 @@ use std::path::PathBuf;
 const FILES: [&str; 4] = ["etcd/rpc.proto", "etcd/lock.proto", "etcd/election.proto", "grpc/health.proto"];
 
 /// What members say to each other: no JSON is made of it.
-const PEER_FILES: [&str; 1] = ["kvist/peer.proto"];
+const PEER_FILES: [&str; 2] = ["kvist/peer.proto", "wolf/raft.proto"];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo:rerun-if-changed=proto");

@@ -29,6 +29,10 @@ pub mod v3electionpb {
 pub mod peer {
     tonic::include_proto!("kvist.peer");
 }
+/// The same in a form that people can read.
+pub mod wolf {
+    tonic::include_proto!("wolf.raft");
+}
 
 /// Descriptors of etcd's and gRPC's protocols (an encoded `FileDescriptorSet`): what JSON needs to know of the messages.
 pub const DESCRIPTORS: &[u8] = tonic::include_file_descriptor_set!("descriptors");

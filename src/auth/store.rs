@@ -97,6 +97,7 @@ pub enum Change {
         /// Name.
         name: String,
         /// bcrypt hash.
+        #[serde(serialize_with = "as_bytes")]
         password: Vec<u8>,
         /// No login by password.
         no_password: bool,
@@ -111,6 +112,7 @@ pub enum Change {
         /// Name.
         name: String,
         /// bcrypt hash.
+        #[serde(serialize_with = "as_bytes")]
         password: Vec<u8>,
     },
     /// Let a user hold a role.
@@ -153,6 +155,11 @@ pub enum Change {
         /// End, as in [`Permission`].
         range_end: Bytes,
     },
+}
+
+/// A byte string rather than a sequence of numbers, for formats that tell them apart; the log's does not.
+fn as_bytes<S: serde::Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_bytes(bytes)
 }
 
 /// What those who hold tokens must learn of a change.

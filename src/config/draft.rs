@@ -4,6 +4,7 @@
 use super::url::EndpointUrl;
 use super::{
     Compaction, FeatureGates, Keepalive, Limits, Raft, Slow, SocketOptions, Storage, Tls, log, monitoring,
+    peer,
 };
 use std::time::Duration;
 
@@ -56,6 +57,8 @@ pub struct Draft {
     pub defrag_threshold_mib: u64,
     pub max_learners: i64,
     pub shutdown_grace_period: Duration,
+    pub peer_transport: peer::Draft,
+    pub wait_for_bootstrap: bool,
     pub config_file: String,
     pub print_version: bool,
 }

@@ -24,6 +24,7 @@ pub mod ids;
 mod load;
 pub mod log;
 mod monitoring;
+mod peer;
 pub mod tls;
 pub mod url;
 pub mod value;
@@ -33,6 +34,7 @@ pub use auth::{Auth, Jwt, Token};
 pub use gates::FeatureGates;
 pub use log::Log;
 pub use monitoring::{Monitoring, Tracing};
+pub use peer::{PeerTransport, Transport};
 pub use tls::{Tls, TlsFiles, TlsRules, TlsVersion};
 pub use url::{EndpointUrl, ListenUrl, Place};
 
@@ -55,6 +57,8 @@ pub struct Config {
     pub cluster: Cluster,
     /// Consensus.
     pub raft: Raft,
+    /// How other members are called.
+    pub peer_transport: PeerTransport,
     /// What is kept on disk, and how.
     pub storage: Storage,
     /// Removal of old revisions.
@@ -156,6 +160,8 @@ pub struct Cluster {
     pub token: String,
     /// Whether membership changes that would lose the quorum are refused.
     pub strict_reconfig_check: bool,
+    /// Whether a new cluster begins only when somebody calls for it.
+    pub wait_for_bootstrap: bool,
     /// Learners that the cluster may have.
     pub learners_max: usize,
     /// Whether the member goes on alone with what it has, whoever else belonged to the cluster.

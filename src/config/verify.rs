@@ -119,6 +119,7 @@ impl Settings {
                     .map(|mib| mib.saturating_mul(1 << 20)),
                 ..storage(self.draft.storage, self.draft.quota_backend_bytes)
             },
+            peer_transport: self.draft.peer_transport.verify()?,
             compaction,
             limits,
             corrupt_check_interval: Some(self.draft.corrupt_check_interval).filter(|time| !time.is_zero()),
@@ -180,6 +181,7 @@ impl Settings {
             existing: draft.initial_cluster_state == "existing",
             token: draft.initial_cluster_token.clone(),
             strict_reconfig_check: draft.strict_reconfig_check,
+            wait_for_bootstrap: draft.wait_for_bootstrap,
             learners_max: usize::try_from(draft.max_learners).unwrap_or_default(),
             force_new: draft.force_new_cluster,
             refused_at_bootstrap,

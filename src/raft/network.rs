@@ -2,7 +2,7 @@
 
 use super::peer::client::Client;
 use super::peer::{Link, Links};
-use super::{Peer, Snapshot, SnapshotData, Types, Vote};
+use super::{Peer, Snapshot, SnapshotData, Types, Vote, wolf};
 use crate::types::MemberId;
 use futures_util::Stream;
 use openraft::base::{BoxFuture, BoxStream};
@@ -16,7 +16,7 @@ use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::future::Future;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 
 /// How long a failed call waits for its next try.
@@ -30,6 +30,8 @@ pub struct Activity(Arc<Noticed>);
 struct Noticed {
     /// Somebody says that this member was removed.
     removed: Notify,
+    /// When a call to a peer failed last.
+    failures: Mutex<HashMap<MemberId, Instant>>,
     /// Where the snapshot stands that is being sent, or was sent last, for each peer that needed one.
     snapshots: Mutex<HashMap<MemberId, u64>>,
 }
@@ -38,6 +40,16 @@ impl Activity {
     /// Somebody says that this member was removed from the cluster.
     pub fn removed(&self) {
         self.0.removed.notify_one();
+    }
+
+    /// A call to a peer failed.
+    pub fn failed(&self, peer: MemberId) {
+        self.0.failures.lock().insert(peer, Instant::now());
+    }
+
+    /// Whether a call to a peer has failed in the last while.
+    pub fn has_failed_within(&self, peer: MemberId, last: Duration) -> bool {
+        self.0.failures.lock().get(&peer).is_some_and(|at| at.elapsed() <= last)
     }
 
     /// Resolves when somebody says that this member was removed.
@@ -63,25 +75,35 @@ pub struct Network {
     links: Links,
     activity: Activity,
     patience: Duration,
+    wolf: Option<wolf::Options>,
 }
 
 impl Network {
-    /// Connections over `links`, where an answer may take `patience`.
-    pub fn new(links: Links, activity: Activity, patience: Duration) -> Network {
-        Network { links, activity, patience }
+    /// Connections over `links`, where an answer may take `patience`. With `wolf` they speak that.
+    pub fn new(links: Links, activity: Activity, patience: Duration, wolf: Option<wolf::Options>) -> Network {
+        Network { links, activity, patience, wolf }
     }
 
     fn connection(&self, target: MemberId, node: &Peer, streams: bool) -> Connection {
         let link = self.links.to(target, &node.urls);
-        let client = Client::new(link.clone(), self.activity.clone(), self.patience);
+        let client = match &self.wolf {
+            None => Transport::Native(Client::new(link.clone(), self.activity.clone(), self.patience)),
+            Some(options) => Transport::Wolf(wolf::Client::new(link.clone(), options.clone())),
+        };
         Connection { link, client, streams, activity: self.activity.clone() }
     }
+}
+
+/// What carries the calls.
+enum Transport {
+    Native(Client),
+    Wolf(wolf::Client),
 }
 
 /// A connection to one peer for one purpose.
 pub struct Connection {
     link: Link,
-    client: Client,
+    client: Transport,
     /// Whether requests follow each other without waiting for answers.
     streams: bool,
     activity: Activity,
@@ -115,7 +137,10 @@ impl RaftNetworkV2<Types> for Connection {
         request: AppendEntriesRequest<Types>,
         option: RPCOption,
     ) -> Result<AppendEntriesResponse<Types>, RPCError<Types>> {
-        self.client.append(request, option).await
+        match &mut self.client {
+            Transport::Native(client) => client.append(request, option).await,
+            Transport::Wolf(client) => client.append_entries(request, option).await,
+        }
     }
 
     fn stream_append<'s, S>(
@@ -129,9 +154,11 @@ impl RaftNetworkV2<Types> for Connection {
     where
         S: Stream<Item = AppendEntriesRequest<Types>> + Send + Unpin + 'static,
     {
-        match self.streams {
-            true => Box::pin(self.client.stream_append(input)),
-            false => stream_append_sequential(self, input, option),
+        match self {
+            Connection { client: Transport::Native(client), streams: true, .. } => {
+                Box::pin(client.stream_append(input))
+            }
+            connection => stream_append_sequential(connection, input, option),
         }
     }
 
@@ -140,7 +167,10 @@ impl RaftNetworkV2<Types> for Connection {
         request: VoteRequest<Types>,
         option: RPCOption,
     ) -> Result<VoteResponse<Types>, RPCError<Types>> {
-        self.client.vote(request, option, false).await
+        match &mut self.client {
+            Transport::Native(client) => client.vote(request, option, false).await,
+            Transport::Wolf(client) => client.vote(request, option).await,
+        }
     }
 
     async fn pre_vote(
@@ -148,7 +178,10 @@ impl RaftNetworkV2<Types> for Connection {
         request: VoteRequest<Types>,
         option: RPCOption,
     ) -> Result<VoteResponse<Types>, RPCError<Types>> {
-        self.client.vote(request, option, true).await
+        match &mut self.client {
+            Transport::Native(client) => client.vote(request, option, true).await,
+            Transport::Wolf(client) => client.pre_vote(request, option).await,
+        }
     }
 
     async fn full_snapshot(
@@ -156,13 +189,16 @@ impl RaftNetworkV2<Types> for Connection {
         vote: Vote,
         snapshot: Snapshot,
         cancel: impl Future<Output = ReplicationClosed> + Send + 'static,
-        _option: RPCOption,
+        option: RPCOption,
     ) -> Result<SnapshotResponse<Types>, StreamingError<Types>> {
         let (to, index) = (self.link.target(), snapshot.meta.last_log_id.map_or(0, |id| id.index));
         self.activity.sends_snapshot(to, index);
-        let begin = std::time::Instant::now();
+        let begin = Instant::now();
         tracing::info!("remote-peer-id" = format!("{to:x}"), index, "sending database snapshot");
-        let result = self.client.full_snapshot(vote, snapshot, cancel).await;
+        let result = match &mut self.client {
+            Transport::Native(client) => client.full_snapshot(vote, snapshot, cancel).await,
+            Transport::Wolf(client) => client.full_snapshot(vote, snapshot, cancel, option).await,
+        };
         match &result {
             Ok(_) => tracing::info!(
                 "remote-peer-id" = format!("{to:x}"),
@@ -185,7 +221,10 @@ impl RaftNetworkV2<Types> for Connection {
         request: TransferLeaderRequest<Types>,
         option: RPCOption,
     ) -> Result<TransferLeaderResponse<Types>, RPCError<Types>> {
-        self.client.transfer_leader(request, option).await
+        match &mut self.client {
+            Transport::Native(client) => client.transfer_leader(request, option).await,
+            Transport::Wolf(client) => client.transfer_leader(request, option).await,
+        }
     }
 
     fn backoff(&self) -> Option<Backoff> {

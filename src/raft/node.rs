@@ -60,6 +60,8 @@ pub struct Options {
     pub slow_apply: Duration,
     /// Which entries are kept.
     pub keep: Keep,
+    /// Call others by `wolf.raft`, and how.
+    pub wolf: Option<super::wolf::Options>,
 }
 
 /// Who leads, as this member sees it.
@@ -143,7 +145,8 @@ impl Node {
         });
         let config = Arc::new(config(&options).map_err(io::Error::other)?);
         let activity = Activity::default();
-        let network = Network::new(links.clone(), activity.clone(), options.election_timeout);
+        let network =
+            Network::new(links.clone(), activity.clone(), options.election_timeout, options.wolf.clone());
         let raft =
             Raft::new(options.id, config, network, log.clone(), machine).await.map_err(io::Error::other)?;
         let (forwards, forward_queue) = propose::queue();
@@ -286,7 +289,9 @@ impl Node {
         let now = Instant::now();
         for (id, heard) in heartbeats {
             let peer = || format!("{id:x}");
-            let is_active = heard.as_ref().is_some_and(|at| at.elapsed() < self.election_timeout);
+            let is_active = heard.as_ref().map(|at| at.elapsed()).is_some_and(|ago| {
+                ago < self.election_timeout && !self.activity.has_failed_within(*id, ago)
+            });
             if is_active && !active.contains_key(id) {
                 active.insert(*id, now);
                 tracing::info!("peer-id" = peer(), "peer became active");

@@ -2,7 +2,7 @@
 
 use super::{Error, auth, bootstrap};
 use crate::auth::TokenChange;
-use crate::config::Config;
+use crate::config::{Config, Transport};
 use crate::engine::apply::{Applier, Effects, LogPosition};
 use crate::engine::command::{Command, Member};
 use crate::engine::consensus::Consensus;
@@ -15,9 +15,10 @@ use crate::logging::FATAL;
 use crate::mvcc::{self, Store};
 use crate::raft::peer::server::{Inbox, Service};
 use crate::raft::peer::{self, Links};
-use crate::raft::{self, Node, Peer, Started};
+use crate::raft::{self, Node, Peer, Started, wolf};
 use crate::storage::Env;
 use crate::tls::client::Connector;
+use crate::types::MemberId;
 use parking_lot::Mutex;
 use std::future::Future;
 use std::io;
@@ -54,6 +55,8 @@ pub struct Running {
     hub: Hub,
     flusher: Flusher,
     inbox: Inbox,
+    /// Those who may found the cluster, as `wolf.raft` counts them, and how that is served.
+    wolf: (Vec<(MemberId, Peer)>, wolf::Options),
     election_timeout: Duration,
     /// The term in which this member leads from the start, since it is alone.
     leads_in: Option<u64>,
@@ -76,7 +79,9 @@ impl Running {
         let Identity { cluster, member } = self.engine.identity();
         let me = peer::Identity { cluster, member };
         let engine = Arc::new(OnceLock::from(self.engine.clone()));
+        let (table, options) = self.wolf.clone();
         Routes::new(Service::server(Arc::clone(&self.node), me, engine, self.inbox.clone()))
+            .add_service(wolf::Service::server(&self.node, table, options))
     }
 
     /// Resolves, with the reason, when consensus can't go on.
@@ -185,8 +190,16 @@ pub async fn start(config: &Config, founding: Founding) -> Result<Running, Error
             flusher.after_apply();
         })
     };
-    let founders = members.into_iter().filter(|_| is_new);
-    let founders = founders.map(|member| (member.id, Peer { name: member.name, urls: member.peer_urls }));
+    let peers =
+        members.into_iter().map(|member| (member.id, Peer { name: member.name, urls: member.peer_urls }));
+    let table: Vec<(MemberId, Peer)> = peers.collect();
+    let founders = table.iter().filter(|_| is_new && !config.cluster.wait_for_bootstrap).cloned();
+    let wolf = wolf::Options {
+        gzip: config.peer_transport.gzip,
+        code_base: config.peer_transport.code_base,
+        dir: member_dir.clone(),
+        quota: quota.unwrap_or(QUOTA_UNLIMITED),
+    };
     let options = raft::Options {
         id: identity.member,
         founders: founders.collect(),
@@ -198,6 +211,7 @@ pub async fn start(config: &Config, founding: Founding) -> Result<Running, Error
         request_timeout,
         slow_apply: config.slow.apply,
         keep: keep(&config.raft),
+        wolf: (config.peer_transport.transport == Transport::Wolf).then(|| wolf.clone()),
     };
     let me = peer::Identity { cluster: identity.cluster, member: identity.member };
     let links = Links::new(me, connector(config)?, election_timeout);
@@ -237,7 +251,8 @@ pub async fn start(config: &Config, founding: Founding) -> Result<Running, Error
     }
     auth.tokens.learn(vec![TokenChange::RevokedAll]); // those that the log tells of have gone with the process
     let inbox = Inbox { dir: member_dir, quota: quota.unwrap_or(QUOTA_UNLIMITED) };
-    Ok(Running { engine, node, leases, hub, flusher, inbox, election_timeout, leads_in, failed })
+    let wolf = (table, wolf);
+    Ok(Running { engine, node, leases, hub, flusher, inbox, wolf, election_timeout, leads_in, failed })
 }
 
 /// How members connect to each other over TLS, if there are certificates for it.

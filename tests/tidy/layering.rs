@@ -9,8 +9,9 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("lib", &["*"]),
     ("server", &["*"]),
     ("bench", &["client", "pb"]),
-    ("cli", &["bench", "client", "config", "engine::Identity", "import"]),
+    ("cli", &["bench", "client", "config", "dump", "engine::Identity", "import"]),
     ("client", &["config::EndpointUrl", "config::url", "pb", "tls::client"]),
+    ("dump", &["auth", "datadir", "engine", "mvcc", "raft", "storage", "types"]),
     (
         "import",
         &[
@@ -44,7 +45,20 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "version",
         ],
     ),
-    ("raft", &["engine", "metrics", "mvcc::Error", "mvcc::Result", "mvcc::Store", "mvcc::transfer", "types"]),
+    (
+        "raft",
+        &[
+            "auth::Caller",
+            "engine",
+            "metrics",
+            "mvcc::Error",
+            "mvcc::Result",
+            "mvcc::Store",
+            "mvcc::transfer",
+            "pb",
+            "types",
+        ],
+    ),
     (
         "engine",
         &[
@@ -83,7 +97,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
 const CONFINED: &[(&str, &[&str])] = &[
     ("heed", &["storage"]),
     ("openraft", &["raft"]),
-    ("tonic", &["api", "client", "pb"]),
+    ("tonic", &["api", "client", "pb", "raft"]),
     ("tonic_prost", &["api", "pb"]),
     ("rustls", &["client", "tls"]),
     ("tokio_rustls", &["client", "tls"]),

@@ -1,6 +1,6 @@
 //! Entries about logs, features, unsafe switches, and what kvist has for itself.
 
-use super::Kind::{Any, Bool, Choice, Duration, HumanDuration, Int, Text, Uint, Urls};
+use super::Kind::{Any, Bool, Choice, Duration, HumanDuration, Int, Text, Uint, Uint32, Urls};
 use super::{Effect, Flag, flag, nowhere, tuning};
 
 /// What can be seen from outside.
@@ -171,12 +171,38 @@ pub(super) const UNSAFE: &[Flag] = &[
 ];
 
 /// What etcd does not have.
-pub(super) const OWN: &[Flag] = &[flag(
-    "shutdown-grace-period",
-    "5s",
-    HumanDuration(|d, v| d.shutdown_grace_period = v),
-    "How long requests in hand may take to finish after SIGTERM or SIGINT, such as '5s' or '1min 30s'.",
-)];
+pub(super) const OWN: &[Flag] = &[
+    flag(
+        "shutdown-grace-period",
+        "5s",
+        HumanDuration(|d, v| d.shutdown_grace_period = v),
+        "How long requests in hand may take to finish after SIGTERM or SIGINT, such as '5s' or '1min 30s'.",
+    ),
+    flag(
+        "peer-transport",
+        "native",
+        Choice(&["native", "wolf"], |d, v| d.peer_transport.kind = v),
+        "How this member calls others: native, or wolf, which people can read. All members answer both.",
+    ),
+    flag(
+        "wolf-raft-code-base",
+        "0",
+        Uint32(|d, v| d.peer_transport.code_base = v),
+        "Number added to the error codes of wolf.raft: 0, or 7000 for old clients.",
+    ),
+    flag(
+        "peer-gzip",
+        "false",
+        Bool(|d, v| d.peer_transport.gzip = v),
+        "Compress what goes to other members by wolf.raft; what comes may always be compressed.",
+    ),
+    flag(
+        "wait-for-bootstrap",
+        "false",
+        Bool(|d, v| d.wait_for_bootstrap = v),
+        "Do not begin a new cluster by oneself, but wait for the call Bootstrap of wolf.raft.",
+    ),
+];
 
 /// What etcd ignores without a word.
 pub(super) const IGNORED: &[Flag] = &[

@@ -1,0 +1,115 @@
+//! `wolf.raft`: the calls between members in a form that people can read, served on the peer port and, if so configured, used
+//! to call others. `docs/wolf-raft.md` has the mapping; what the messages have no place for goes into metadata.
+//!
+//! Rules that the mapping stands on:
+//! - A log id is (term, index) and nothing more, since there is one leader a term (standard leader ids).
+//! - Index 0 is "nothing" here and the first entry to openraft: so indexes are one more here.
+//! - A leader's vote is committed, a candidate's is not. So a term and an id say it all.
+//! - What is unclear in an answer is an error of the network: it is asked again, and nothing follows from it.
+//!
+//! [`Client`] calls, [`Service`] answers; `network` and `server` put them to use.
+
+mod client;
+#[cfg(test)]
+mod cluster_test;
+mod command;
+mod json;
+#[cfg(test)]
+mod json_test;
+mod readable;
+mod server;
+mod snapshot;
+
+pub use client::Client;
+pub use server::Service;
+
+use super::{LogId, Vote, codec};
+use crate::pb::wolf::{ErrorCode, RaftErrorRes};
+use std::path::PathBuf;
+use tonic::metadata::{Ascii, MetadataMap, MetadataValue};
+
+/// Largest message, before and after decompression.
+pub const MESSAGE_BYTES_MAX: usize = 16 << 20;
+/// A call with more JSON is split between entries.
+const JSON_BYTES_MAX: usize = 2 << 20;
+/// What old servers add to the numbers of the enum.
+const OLD_CODE_BASE: i32 = 7000;
+/// Terms beyond have been made up: a cluster gets there in ages only, and counting on would overflow.
+const TERM_MAX: u64 = 1 << 62;
+
+/// Which cluster the caller is in, and whom it means to call; decimal.
+const CLUSTER: &str = "wolf-cluster";
+const TARGET: &str = "wolf-target";
+/// `1` in answers of servers that know all of this metadata.
+const EXTENSIONS: &str = "wolf-ext";
+/// In an answer: the exact vote of the answering member, as `term/node/committed` or `term/node/uncommitted`.
+const VOTE: &str = "wolf-vote";
+/// In an answer: the last entry of the answering member, as `term/index`.
+const LAST_LOG: &str = "wolf-last-log";
+/// In a request for a vote: [`TRANSFER`] or [`PRE_VOTE`].
+const VOTE_KIND: &str = "wolf-vote-kind";
+const TRANSFER: &str = "transfer";
+const PRE_VOTE: &str = "pre";
+
+/// Settings.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// Compress what is sent.
+    pub gzip: bool,
+    /// Number added to error codes, 0 or 7000.
+    pub code_base: u32,
+    /// Where snapshots lie on their way: the member's directory.
+    pub dir: PathBuf,
+    /// Bytes that the database of a received snapshot may have.
+    pub quota: u64,
+}
+
+/// The term and index of a log id; both 0 for none.
+fn to_wire(id: Option<&LogId>) -> (u64, u64) {
+    id.map_or((0, 0), |id| (id.leader_id.term, id.index.saturating_add(1)))
+}
+
+/// The log id of a term and an index.
+fn from_wire(term: u64, index: u64) -> Option<LogId> {
+    index.checked_sub(1).map(|index| codec::log_id(term, index))
+}
+
+fn vote_text(vote: &Vote) -> String {
+    let state = if vote.committed { "committed" } else { "uncommitted" };
+    format!("{}/{}/{state}", vote.leader_id.term, vote.leader_id.voted_for)
+}
+
+fn read_vote(metadata: &MetadataMap) -> Option<Vote> {
+    let mut parts = metadata.get(VOTE)?.to_str().ok()?.split('/');
+    let (term, node) = (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
+    match (parts.next()?, parts.next()) {
+        ("committed", None) => Some(Vote::new_committed(term, node)),
+        ("uncommitted", None) => Some(Vote::new(term, node)),
+        _ => None,
+    }
+}
+
+fn read_last_log(metadata: &MetadataMap) -> Option<LogId> {
+    let (term, index) = metadata.get(LAST_LOG)?.to_str().ok()?.split_once('/')?;
+    from_wire(term.parse().ok()?, index.parse().ok()?)
+}
+
+fn read_number(metadata: &MetadataMap, name: &str) -> Option<u64> {
+    metadata.get(name)?.to_str().ok()?.parse().ok()
+}
+
+fn ascii(text: &str) -> MetadataValue<Ascii> {
+    text.parse().expect("digits, letters and slashes")
+}
+
+fn error(msg_id: &str, code: ErrorCode, code_base: u32, msg: String) -> RaftErrorRes {
+    let code = code as i32 + i32::try_from(code_base).unwrap_or(0);
+    RaftErrorRes { msg_id: msg_id.to_owned(), code, msg }
+}
+
+/// The code of an error, whatever was added to it.
+fn code_of(error: &RaftErrorRes) -> ErrorCode {
+    let own = ErrorCode::try_from(error.code);
+    own.or_else(|_| ErrorCode::try_from(error.code.wrapping_sub(OLD_CODE_BASE)))
+        .unwrap_or(ErrorCode::RaftUndefinedError)
+}
