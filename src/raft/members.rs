@@ -88,10 +88,6 @@ pub async fn follow_table(node: Arc<Node>) {
         let Some(have) = node.membership() else { continue };
         let Some(change) = next_change(&want, &have, &node.ready()) else { continue };
         tracing::info!(%change, "consensus follows the table of members");
-        if let ChangeMembers::SetNodes(moved) = &change {
-            // openraft goes on with the connections that it has, so they are told where the member is now.
-            moved.iter().for_each(|(id, peer)| drop(node.links().to(*id, &peer.urls)));
-        }
         let changed =
             tokio::time::timeout(node.request_timeout(), node.raft().change_membership(change, false));
         match changed.await {
