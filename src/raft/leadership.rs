@@ -2,7 +2,6 @@
 
 use super::node::Node;
 use super::{Types, Vote};
-use crate::engine::apply::LogPosition;
 use crate::engine::error::Error;
 use crate::metrics::METRICS;
 use crate::types::MemberId;
@@ -73,10 +72,9 @@ impl Node {
         let now = Instant::now();
         for (id, heard) in heartbeats {
             let peer = || format!("{id:x}");
-            let is_active = heard
-                .as_ref()
-                .map(|at| at.elapsed())
-                .is_some_and(|ago| ago < self.election_timeout && !self.activity.has_failed_within(*id, ago));
+            let is_active = heard.as_ref().map(|at| at.elapsed()).is_some_and(|ago| {
+                ago < self.election_timeout * SILENCE_ELECTIONS && !self.activity.is_lost_since(*id, ago)
+            });
             if is_active && !active.contains_key(id) {
                 active.insert(*id, now);
                 tracing::info!("peer-id" = peer(), "peer became active");

@@ -109,8 +109,9 @@ pub async fn ask_whether_removed(node: Arc<Node>) {
         if node.leadership().leader != 0 {
             continue;
         }
-        let others: Vec<MemberId> =
-            node.applier().lock().members().keys().copied().filter(|id| *id != node.id()).collect();
+        let mut others: BTreeSet<MemberId> = node.applier().lock().members().keys().copied().collect();
+        others.extend(node.known.keys());
+        others.remove(&node.id());
         for id in others {
             // Who does not answer, or has no leader either, is no help; a refusal is noticed on the way.
             let _ = tokio::time::timeout(node.patience(), node.put_to(id, &question)).await;

@@ -34,6 +34,8 @@ pub struct Options {
     pub id: MemberId,
     /// The first members, if this is the first start of a new cluster.
     pub founders: BTreeMap<MemberId, Peer>,
+    /// The members that this one began with, wherever that was: whom it may ask before it knows better.
+    pub known: BTreeMap<MemberId, Peer>,
     /// Directory of the log.
     pub wal_dir: PathBuf,
     /// Whether to sync at all; only tests say no.
@@ -80,6 +82,8 @@ pub struct Node {
     pub(super) started: Instant,
     /// When the leader was heard last, milliseconds since the start.
     pub(super) heard_ms: AtomicU64,
+    /// The members that this one began with.
+    pub(super) known: BTreeMap<MemberId, Peer>,
     /// Since when each peer has answered without a break.
     pub(super) active_since: Mutex<HashMap<MemberId, Instant>>,
 }
@@ -152,6 +156,7 @@ impl Node {
             purged: AtomicU64::new(purged),
             started: Instant::now(),
             heard_ms: AtomicU64::new(0),
+            known: options.known.clone(),
             active_since: Mutex::default(),
         });
         let linked = Arc::downgrade(&node);
@@ -234,6 +239,7 @@ impl Node {
             None => {
                 let metrics = self.raft.server_metrics();
                 let node = metrics.borrow_watched().membership_config.get_node(&id).cloned();
+                let node = node.or_else(|| self.known.get(&id).cloned());
                 node.map_or_else(|| self.links.get(id), |node| Some(self.links.to(id, &node.urls)))
             }
         }
