@@ -339,6 +339,9 @@ fn config(options: &Options) -> Result<openraft::Config, openraft::ConfigError> 
         max_in_snapshot_log_to_keep: u64::MAX,
         purge_batch_size: 1024,
         enable_pre_vote: Some(options.pre_vote),
+        // Followers may have entries of the former run that never became durable here. A leader that went on in the same
+        // term would make others of the same term and index.
+        enable_leader_restore: Some(false),
         ..openraft::Config::default()
     }
     .validate()
