@@ -4,6 +4,7 @@
 mod auth;
 pub mod bootstrap;
 mod chores;
+pub mod discovery;
 mod doors;
 mod member;
 mod monitor;

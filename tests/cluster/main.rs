@@ -4,6 +4,7 @@
 mod bootstrap;
 #[path = "../support/cluster/mod.rs"]
 mod cluster;
+mod discovery;
 mod etcdctl;
 mod failover;
 mod leases;
