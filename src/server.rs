@@ -55,6 +55,9 @@ pub enum Error {
     /// It is not known who the member is.
     #[error(transparent)]
     Bootstrap(#[from] bootstrap::Error),
+    /// What is stored is not what the others have.
+    #[error(transparent)]
+    Corrupt(#[from] corruption::Unfit),
     /// There is no way to send traces.
     #[error("cannot start distributed tracing: {0}")]
     Tracing(String),

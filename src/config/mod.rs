@@ -71,6 +71,8 @@ pub struct Config {
     pub auth: Auth,
     /// Time between two checks for corruption; `None`: never.
     pub corrupt_check_interval: Option<Duration>,
+    /// Time between two comparisons of what was compacted; `None`: never.
+    pub compaction_check_interval: Option<Duration>,
     /// When a slow operation is worth a log line.
     pub slow: Slow,
     /// Metrics and traces.

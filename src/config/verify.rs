@@ -125,6 +125,9 @@ impl Settings {
             compaction,
             limits,
             corrupt_check_interval: Some(self.draft.corrupt_check_interval).filter(|time| !time.is_zero()),
+            compaction_check_interval: gates
+                .is_open("CompactHashCheck")
+                .then_some(self.draft.compact_hash_check_time),
             watch_progress_interval: or_default(self.draft.watch_progress_interval, Duration::from_secs(600))
                 .max(WATCH_PROGRESS_MIN),
             auth,
