@@ -46,12 +46,13 @@ pub async fn resolve(config: &Config, discovery: &Discovery) -> Result<Config, E
     let resolver = TokioResolver::builder_tokio().and_then(|builder| builder.build());
     let resolver = resolver.map_err(|e| Error::Records(format!("cannot read /etc/resolv.conf: {e}")))?;
     let own = own(&config.cluster.advertise_peer).await;
-    let looks = SERVICES.map(|(service, _)| look(&resolver, query(service, discovery)));
+    let services = SERVICES.map(|(service, scheme)| (query(service, discovery), scheme));
+    let looks = services.iter().map(|(query, _)| look(&resolver, query));
     let (mut pairs, mut failures) = (Vec::new(), Vec::new());
-    for ((service, scheme), found) in SERVICES.into_iter().zip(join_all(looks).await) {
+    for ((query, scheme), found) in services.iter().zip(join_all(looks).await) {
         let found = match found {
             Ok(targets) => {
-                let named = name(&targets, scheme, &config.name, &own);
+                let named = name(&targets, *scheme, &config.name, &own);
                 failures.extend(named.mismatches);
                 named.pairs
             }
@@ -61,8 +62,7 @@ pub async fn resolve(config: &Config, discovery: &Discovery) -> Result<Config, E
             }
         };
         tracing::info!(
-            "service-name" = service,
-            "discovery-srv" = %discovery.domain,
+            "service-name" = query,
             "server-name" = %config.name,
             "found-cluster" = ?found,
             "get cluster for SRV"
@@ -109,12 +109,12 @@ async fn addresses(address: &str) -> BTreeSet<SocketAddr> {
 }
 
 /// Asks for the records of `query`, and for the addresses of whom they name; by priority, then by name.
-async fn look(resolver: &TokioResolver, query: String) -> Result<Vec<Target>, String> {
+async fn look(resolver: &TokioResolver, query: &str) -> Result<Vec<Target>, String> {
     let failed = |error: NetError| {
         let reason = if error.is_no_records_found() { "no such host".to_owned() } else { error.to_string() };
         format!("error querying DNS SRV records for {query}: {reason}")
     };
-    let answer = resolver.srv_lookup(query.as_str()).await.map_err(failed)?;
+    let answer = resolver.srv_lookup(query).await.map_err(failed)?;
     let target = |data: &RData| match data {
         // The root as target says that there is no such service.
         RData::SRV(srv) if !srv.target.is_root() => {
