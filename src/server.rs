@@ -4,6 +4,7 @@
 mod auth;
 pub mod bootstrap;
 mod chores;
+pub mod discovery;
 mod doors;
 mod member;
 mod monitor;
@@ -54,6 +55,9 @@ pub enum Error {
     /// It is not known who the member is.
     #[error(transparent)]
     Bootstrap(#[from] bootstrap::Error),
+    /// What is stored is not what the others have.
+    #[error(transparent)]
+    Corrupt(#[from] corruption::Unfit),
     /// There is no way to send traces.
     #[error("cannot start distributed tracing: {0}")]
     Tracing(String),

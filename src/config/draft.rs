@@ -52,6 +52,8 @@ pub struct Draft {
     pub monitoring: monitoring::Draft,
     pub gates: FeatureGates,
     pub log: log::Draft,
+    pub discovery_srv: String,
+    pub discovery_srv_name: String,
     pub discovery_fallback: String,
     pub compact_hash_check_time: Duration,
     pub defrag_threshold_mib: u64,

@@ -25,9 +25,15 @@ pub struct Gate {
 
 /// Every gate of etcd 3.7.1.
 pub const GATES: [Gate; 9] = [
-    alpha("CompactHashCheck", "No effect: there are no other members to compare with"),
+    alpha(
+        "CompactHashCheck",
+        "The leader compares the digests that members have of what was compacted, every compact-hash-check-time",
+    ),
     beta("FastLeaseKeepAlive", "No effect: a renewal never waits for the log"),
-    alpha("InitialCorruptCheck", "A member with data reads all of it before it serves clients"),
+    alpha(
+        "InitialCorruptCheck",
+        "A member with data reads all of it, and compares it with the others, before it serves clients",
+    ),
     alpha("LeaseCheckpoint", "No effect: checkpoints are always recorded"),
     alpha(
         "LeaseCheckpointPersist",
@@ -51,7 +57,7 @@ const fn beta(name: &'static str, meaning: &'static str) -> Gate {
 }
 
 /// Gates that somebody asks about.
-const EFFECTIVE: [&str; 2] = ["InitialCorruptCheck", "StopGRPCServiceOnDefrag"];
+const EFFECTIVE: [&str; 3] = ["CompactHashCheck", "InitialCorruptCheck", "StopGRPCServiceOnDefrag"];
 
 /// Which gates are open.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]

@@ -71,6 +71,8 @@ pub struct Config {
     pub auth: Auth,
     /// Time between two checks for corruption; `None`: never.
     pub corrupt_check_interval: Option<Duration>,
+    /// Time between two comparisons of what was compacted; `None`: never.
+    pub compaction_check_interval: Option<Duration>,
     /// When a slow operation is worth a log line.
     pub slow: Slow,
     /// Metrics and traces.
@@ -152,8 +154,10 @@ pub struct Cluster {
     pub advertise_client: Vec<EndpointUrl>,
     /// Where other members are told to find this member.
     pub advertise_peer: Vec<EndpointUrl>,
-    /// Every first member, in the order of the flag.
+    /// Every first member, in the order of the flag; none while DNS is still to be asked.
     pub initial: Vec<Initial>,
+    /// Where DNS names the first members.
+    pub discovery: Option<Discovery>,
     /// Whether the cluster is there already.
     pub existing: bool,
     /// Keeps clusters apart that have the same addresses.
@@ -168,6 +172,15 @@ pub struct Cluster {
     pub force_new: bool,
     /// A flag that asks for a way to start a cluster that does not exist here, and why it must not be ignored.
     pub refused_at_bootstrap: Option<(&'static str, &'static str)>,
+}
+
+/// Where SRV records name the first members of a cluster.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Discovery {
+    /// The domain.
+    pub domain: String,
+    /// What the names of the services end with; may be empty.
+    pub suffix: String,
 }
 
 /// A first member of a cluster.

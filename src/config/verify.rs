@@ -7,7 +7,9 @@ use super::args::{Origin, Settings};
 use super::draft::Draft;
 use super::flags::{Effect, Flag};
 use super::url::{EndpointUrl, join, same_addresses};
-use super::{Auth, AutoCompaction, Cluster, Compaction, Config, Error, Initial, Note, Raft, Storage, value};
+use super::{
+    Auth, AutoCompaction, Cluster, Compaction, Config, Discovery, Error, Initial, Note, Raft, Storage, value,
+};
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 use std::path::PathBuf;
@@ -123,6 +125,9 @@ impl Settings {
             compaction,
             limits,
             corrupt_check_interval: Some(self.draft.corrupt_check_interval).filter(|time| !time.is_zero()),
+            compaction_check_interval: gates
+                .is_open("CompactHashCheck")
+                .then_some(self.draft.compact_hash_check_time),
             watch_progress_interval: or_default(self.draft.watch_progress_interval, Duration::from_secs(600))
                 .max(WATCH_PROGRESS_MIN),
             auth,
@@ -164,8 +169,13 @@ impl Settings {
         // etcd has a default for the initial cluster, and takes that text for not given.
         let default = format!("{DEFAULT_NAME}=http://localhost:2380");
         let as_default = draft.initial_cluster == default && draft.name != DEFAULT_NAME;
-        let initial = if given("initial-cluster") && !as_default {
-            initial_cluster(&draft.initial_cluster)?
+        let discovery = Some(&draft.discovery_srv)
+            .filter(|domain| !domain.is_empty())
+            .map(|domain| Discovery { domain: domain.clone(), suffix: draft.discovery_srv_name.clone() });
+        let initial = if discovery.is_some() {
+            Vec::new()
+        } else if given("initial-cluster") && !as_default {
+            Initial::parse_list(&draft.initial_cluster)?
         } else {
             let name = if draft.name.is_empty() { DEFAULT_NAME } else { &draft.name };
             vec![Initial { name: name.to_owned(), urls: advertise_peer.clone() }]
@@ -178,6 +188,7 @@ impl Settings {
             advertise_client,
             advertise_peer,
             initial,
+            discovery,
             existing: draft.initial_cluster_state == "existing",
             token: draft.initial_cluster_token.clone(),
             strict_reconfig_check: draft.strict_reconfig_check,
@@ -205,11 +216,15 @@ impl Settings {
 }
 
 impl Config {
-    /// Checks what matters only before there is data: with whom the cluster starts.
+    /// Checks what matters only before there is data: with whom the cluster starts. Where DNS is to say so, there is nothing
+    /// to check before it did.
     pub fn check_bootstrap(&self) -> Result<()> {
         let cluster = &self.cluster;
         if let Some((flag, why)) = cluster.refused_at_bootstrap {
             return Err(Error::Unsupported { flag, why });
+        }
+        if cluster.discovery.is_some() {
+            return Ok(());
         }
         let Some(own) = cluster.initial.iter().find(|initial| initial.name == self.name) else {
             return invalid(format!(
@@ -301,20 +316,22 @@ fn auto_compaction(mode: &str, retention: &str) -> Result<Option<AutoCompaction>
     }
 }
 
-/// `name=url,name=url`; a name that comes again adds a URL to its member.
-fn initial_cluster(text: &str) -> Result<Vec<Initial>> {
-    let mut members: Vec<Initial> = Vec::new();
-    for item in text.split(',').filter(|item| !item.is_empty()) {
-        let (name, url) = item.split_once('=').unwrap_or((item, ""));
-        let name = name.trim();
-        let url = EndpointUrl::parse(url)
-            .map_err(|e| Error::Invalid(format!("error setting up initial cluster: {e}")))?;
-        match members.iter_mut().find(|known| known.name == name) {
-            Some(known) => known.urls.push(url),
-            None => members.push(Initial { name: name.to_owned(), urls: vec![url] }),
+impl Initial {
+    /// Reads `name=url,name=url`; a name that comes again adds a URL to its member.
+    pub fn parse_list(text: &str) -> Result<Vec<Initial>> {
+        let mut members: Vec<Initial> = Vec::new();
+        for item in text.split(',').filter(|item| !item.is_empty()) {
+            let (name, url) = item.split_once('=').unwrap_or((item, ""));
+            let name = name.trim();
+            let url = EndpointUrl::parse(url)
+                .map_err(|e| Error::Invalid(format!("error setting up initial cluster: {e}")))?;
+            match members.iter_mut().find(|known| known.name == name) {
+                Some(known) => known.urls.push(url),
+                None => members.push(Initial { name: name.to_owned(), urls: vec![url] }),
+            }
         }
+        Ok(members)
     }
-    Ok(members)
 }
 
 /// The members as the flag has them, sorted.

@@ -1,6 +1,7 @@
-//! Who a member is when it starts for the first time, and with whom: computed from `--initial-cluster` for a new cluster, asked
-//! of the members of an existing one. Written down before anything else, so that later starts need no flags.
+//! Who a member is when it starts for the first time, and with whom: computed from `--initial-cluster` for a new cluster, or from
+//! what DNS has in its place, asked of the members of an existing one. Written down before anything else, so that later starts need no flags.
 
+use super::discovery;
 use crate::client::peer::{self, Cluster};
 use crate::config::url::{Scheme, join, same_addresses};
 use crate::config::{Config, EndpointUrl, Initial};
@@ -31,6 +32,9 @@ pub enum Error {
     /// Certificates for connections to the others can't be used.
     #[error(transparent)]
     Tls(#[from] tls::Error),
+    /// DNS does not say who the members are.
+    #[error(transparent)]
+    Discovery(#[from] discovery::Error),
     /// It began before, and has lost what it knew.
     #[error(
         "member {0:x} has already been bootstrapped; if its data is lost, remove it from the cluster and add it again \
@@ -60,8 +64,16 @@ pub async fn resolve(config: &Config) -> Result<Founding> {
         }
         return Ok(known);
     }
-    let others = Others::of(config)?;
-    let founding = if config.cluster.existing { others.join().await? } else { others.found().await? };
+    let discovered = match &config.cluster.discovery {
+        Some(discovery) => Some(discovery::resolve(config, discovery).await?),
+        None => None,
+    };
+    let others = Others::of(discovered.as_ref().unwrap_or(config))?;
+    let mut founding = if config.cluster.existing { others.join().await? } else { others.found().await? };
+    if discovered.is_some() {
+        // Each member has numbered the others by itself, while the first entry of the log must be the same on all.
+        founding.members.iter_mut().for_each(|member| member.name.clear());
+    }
     identity::store(&dir, &founding)?;
     Ok(founding)
 }

@@ -35,6 +35,10 @@ pub fn spawn(config: &Config, member: &Running, shutdown: &Shutdown) -> Vec<Join
         let checks = corruption::check_now_and_then(engine.clone(), interval);
         chores.push(tokio::spawn(tasks::until(stop(), checks)));
     }
+    if let Some(interval) = config.compaction_check_interval {
+        let checks = corruption::check_compactions(engine.clone(), interval);
+        chores.push(tokio::spawn(tasks::until(stop(), checks)));
+    }
     let schedule = config.compaction.auto.map(|auto| match auto {
         AutoCompaction::Periodic(period) => Schedule::periodic(period),
         AutoCompaction::Revision(kept) => Schedule::revision(kept),

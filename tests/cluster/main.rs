@@ -4,6 +4,8 @@
 mod bootstrap;
 #[path = "../support/cluster/mod.rs"]
 mod cluster;
+mod corruption;
+mod discovery;
 mod etcdctl;
 mod failover;
 mod leases;

@@ -126,11 +126,13 @@ fn what_must_not_be_ignored_is_refused() {
     if is_foreign_server() {
         return;
     }
-    for flag in ["--discovery-srv=x", "--wal-dir=/proc/none"] {
-        let (code, _, err) = run(&[flag]);
-        assert_eq!(code, 1, "{flag}: {err}");
-        let expected = if flag.contains("wal-dir") { "cannot access" } else { "this build does not support" };
-        assert!(err.contains(expected), "{flag}: {err}");
+    let discovery = ["--discovery-endpoints=http://127.0.0.1:1", "--discovery-token=x"];
+    for (flags, expected) in
+        [(discovery.as_slice(), "this build does not support"), (&["--wal-dir=/proc/none"], "cannot access")]
+    {
+        let (code, _, err) = run(flags);
+        assert_eq!(code, 1, "{flags:?}: {err}");
+        assert!(err.contains(expected), "{flags:?}: {err}");
     }
 }
 

@@ -96,6 +96,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
 /// Crates that only some modules may import.
 const CONFINED: &[(&str, &[&str])] = &[
     ("heed", &["storage"]),
+    ("hickory_resolver", &["server"]),
     ("openraft", &["raft"]),
     ("tonic", &["api", "client", "pb", "raft"]),
     ("tonic_prost", &["api", "pb"]),

@@ -3,7 +3,8 @@
 use super::Kind::{Bool, Choice, Duration, Gates, Int, Text, Uint, Urls};
 use super::{Flag, flag, nowhere, refused_at_bootstrap, tuning};
 
-const DISCOVERY: &str = "members cannot be found by discovery, and a cluster of one would be made instead";
+const DISCOVERY: &str =
+    "members cannot be found by a discovery service, and a cluster of one would be made instead";
 
 /// One member: its directories, its sockets, its pace.
 pub(super) const MEMBER: &[Flag] = &[
@@ -167,14 +168,18 @@ pub(super) const CLUSTERING: &[Flag] = &[
         DISCOVERY,
         "Token of this cluster at the discovery service.",
     ),
-    refused_at_bootstrap(
+    flag(
         "discovery-srv",
         "",
-        Text(nowhere),
-        DISCOVERY,
-        "DNS domain whose SRV records name the members.",
+        Text(|d, v| d.discovery_srv = v),
+        "DNS domain whose SRV records name the members of a new cluster, in place of initial-cluster.",
     ),
-    tuning("discovery-srv-name", "", Text(nowhere), "Suffix of the SRV name."),
+    flag(
+        "discovery-srv-name",
+        "",
+        Text(|d, v| d.discovery_srv_name = v),
+        "Suffix of the services that discovery-srv asks for: _etcd-server-NAME in place of _etcd-server.",
+    ),
     tuning(
         "discovery-fallback",
         "exit",

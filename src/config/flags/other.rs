@@ -134,11 +134,11 @@ pub(super) const FEATURES: &[Flag] = &[
         Duration(|d, v| d.corrupt_check_interval = v),
         "Time between two checks for corruption; 0 is never.",
     ),
-    tuning(
+    flag(
         "compact-hash-check-time",
         "1m",
         Duration(|d, v| d.compact_hash_check_time = v),
-        "Time between two checks of compaction hashes.",
+        "Time between two checks of compaction hashes; needs the gate CompactHashCheck.",
     ),
     tuning(
         "downgrade-check-time",

@@ -101,10 +101,10 @@ fn the_cluster_follows_name_and_peer_url() {
 
 #[test]
 fn members_may_have_several_urls() {
-    let members = initial_cluster("a=http://h:1,b=http://h:2,a=http://h:3").unwrap();
+    let members = Initial::parse_list("a=http://h:1,b=http://h:2,a=http://h:3").unwrap();
     assert_eq!((members.len(), members[0].urls.len()), (2, 2));
     assert_eq!(
-        initial_cluster("garbage").unwrap_err().to_string(),
+        Initial::parse_list("garbage").unwrap_err().to_string(),
         "error setting up initial cluster: URL scheme must be http, https, unix, or unixs: "
     );
 }
@@ -207,14 +207,19 @@ fn what_does_not_fit_is_refused_with_the_words_of_etcd() {
 
 #[test]
 fn what_would_be_dangerous_to_ignore_is_refused() {
-    for words in [
-        ["--discovery-srv=example.com"].as_slice(),
-        &["--discovery-token=x", "--discovery-endpoints=http://127.0.0.1:1"],
-    ] {
-        let text = error(words);
-        assert!(text.contains("this build does not support"), "{words:?}: {text}");
-    }
+    let text = error(&["--discovery-token=x", "--discovery-endpoints=http://127.0.0.1:1"]);
+    assert!(text.contains("this build does not support"), "{text}");
     config(&["--auth-token=simple"]);
+}
+
+#[test]
+fn dns_stands_for_an_initial_cluster() {
+    let found = config(&["--discovery-srv=example.com", "--discovery-srv-name=blue"]);
+    assert_eq!(found.check_bootstrap(), Ok(()));
+    assert_eq!(found.cluster.initial, []);
+    let expected = Discovery { domain: "example.com".into(), suffix: "blue".into() };
+    assert_eq!(found.cluster.discovery, Some(expected));
+    assert_eq!(config(&["--discovery-srv-name=blue"]).cluster.discovery, None);
 }
 
 #[test]

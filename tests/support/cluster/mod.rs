@@ -145,7 +145,8 @@ impl Cluster {
             let api = self.api(index);
             let api = &api;
             eventually("all members to publish their names", READY_TIMEOUT, || async move {
-                api.members().await.ok()?.iter().all(|m| !m.name.is_empty()).then_some(())
+                let members = api.members().await.ok()?;
+                (!members.is_empty() && members.iter().all(|m| !m.name.is_empty())).then_some(())
             })
             .await;
         }
