@@ -11,6 +11,8 @@
 
 mod client;
 #[cfg(test)]
+mod client_test;
+#[cfg(test)]
 mod cluster_test;
 mod command;
 mod json;
