@@ -14,13 +14,14 @@ PROFILE ?= release
 PLAYED   = $(or $(KVIST_TEST_SERVER),$(TARGET_DIR)/$(PROFILE)/kvist)
 
 ROUNDS  ?= 500
+SEEDS   ?= 1000
 N       ?= 2000
 TARGET  ?= wal_record
 SECONDS ?= 60
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup setup-bench tools build test slow compat diff crash golden verify audit fix fuzz bench bench-quick bench-record bench-parts ci etcdctl
+.PHONY: help setup setup-bench tools up build test slow compat diff crash torture simulate golden verify audit fix fuzz bench bench-quick bench-record bench-parts ci etcdctl
 
 help:
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -49,6 +50,9 @@ tools: ## get what kvist is compared with and checked by: etcd, etcdctl, etcdutl
 	  echo "SKIPPED promtool: there is no apt-get to get it with; the test of the alert rules will say that it was skipped"; \
 	fi
 
+up: build ## run a cluster of three on loopback until Ctrl-C; its data stays in target/up: make up ARGS="--log-level=warn"
+	@packaging/cluster.sh $(TARGET_DIR)/$(PROFILE)/kvist $(TARGET_DIR)/up $(ARGS)
+
 build: ## build the server as it is shipped: target/release/kvist
 	$(CARGO) build --profile $(PROFILE)
 
@@ -68,6 +72,14 @@ slow: etcdctl ## run the tests that take minutes and want the machine for themse
 crash: ## kill the server under load and check what it kept: make crash ROUNDS=500
 	KVIST_CRASH_ROUNDS=$(ROUNDS) $(CARGO) test --test crash -- --nocapture
 
+# The release build plays as many histories in less time, and is what users run.
+torture: build ## break clusters under load and judge what clients saw: make torture ROUNDS=300 SEED=7 FAULT=kill-leader
+	KVIST_TEST_SERVER=$(PLAYED) ROUNDS=$(if $(filter command environment%,$(origin ROUNDS)),$(ROUNDS)) SEED=$(SEED) FAULT=$(FAULT) \
+	  $(CARGO) test --test torture
+
+simulate: ## play simulated clusters, each from one seed: make simulate SEEDS=1000 SEED=1, TRACE=1 to see every step
+	KVIST_SIMULATIONS=$(SEEDS) KVIST_SEED=$(SEED) KVIST_TRACE=$(TRACE) $(CARGO) test --test simulation -- --nocapture clusters_agree
+
 golden: ## record the golden files again (those of tests/diff from an etcd); read the difference before you commit it
 	UPDATE_GOLDENFILES=1 $(CARGO) test --lib script_test
 	UPDATE_GOLDENFILES=1 $(CARGO) test --test diff_golden
@@ -79,6 +91,7 @@ verify: ## check formatting, lints, documentation, layering, licences; changes n
 	$(CARGO) clippy --locked --all-targets -- -D warnings
 	$(CARGO) clippy --locked --test matrix -- -D warnings
 	$(CARGO) clippy --locked --test diff -- -D warnings
+	$(CARGO) clippy --locked --test torture -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps --lib
 	$(CARGO) check --locked --manifest-path fuzz/Cargo.toml --target-dir $(TARGET_DIR)
 	$(CARGO) test --locked --test tidy
@@ -118,7 +131,7 @@ bench-parts: ## measure the parts: log, store, apply, watch hub
 # run, so that what fails is the change; by hand, each run has new ones.
 ci: PROFILE = unlinked
 ci: SEED = 31337
-ci: setup tools verify test slow compat diff ## everything a change must pass, on a bare machine too
+ci: setup tools verify test simulate slow compat diff torture ## everything a change must pass, on a bare machine too
 
 etcdctl:
 	@test -n "$$KVIST_ETCDCTL" || command -v etcdctl >/dev/null || { \

@@ -1,7 +1,8 @@
 //! The data directory: there, ours, writable, and held by this process alone. The lock is an advisory one on the file
 //! `lock` inside; the kernel frees it with the process, however that ends, so a lock file that is left behind means
 //! nothing. A write-ahead log directory of its own is held in the same way.
-//! Called by `main` before the server; the value must live as long as the server writes.
+//! Called by `main` before the server; the value must live as long as the server writes. `dump` shares the lock with others
+//! that only read.
 
 use crate::config::Config;
 use fs4::fs_std::FileExt;
@@ -69,6 +70,12 @@ impl DataDir {
         Ok(DataDir { has_data, _locks: locks })
     }
 
+    /// Takes directories that are there in order to read them: others may read too, and no server can start.
+    pub fn look(data_dir: &Path, wal_dir: Option<&Path>) -> Result<DataDir, Error> {
+        let locks = [Some(data_dir), wal_dir].into_iter().flatten().map(hold_to_read);
+        Ok(DataDir { has_data: true, _locks: locks.collect::<Result<_, _>>()? })
+    }
+
     /// Whether a server has run in this directory before.
     pub fn has_data(&self) -> bool {
         self.has_data
@@ -100,6 +107,18 @@ fn hold(path: &Path) -> Result<File, Error> {
     let probe = path.join(PROBE_FILE);
     OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&probe).map_err(access)?;
     std::fs::remove_file(&probe).map_err(access)?;
+    Ok(lock)
+}
+
+fn hold_to_read(path: &Path) -> Result<File, Error> {
+    let access = |source| Error::Access { path: path.to_owned(), source };
+    // A directory that was restored and never served has no lock file yet.
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false).mode(0o600);
+    let mut lock = options.open(path.join(LOCK_FILE)).map_err(access)?;
+    if !FileExt::try_lock_shared(&lock).map_err(access)? {
+        return Err(Error::InUse { path: path.to_owned(), holder: holder(&mut lock) });
+    }
     Ok(lock)
 }
 

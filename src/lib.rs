@@ -11,6 +11,7 @@ pub mod cli;
 pub mod client;
 pub mod config;
 pub mod datadir;
+pub mod dump;
 pub mod engine;
 pub mod identity;
 pub mod import;

@@ -42,6 +42,20 @@ pub struct Access {
     tls: Option<TlsConnector>,
 }
 
+/// What a member says of itself and its leader.
+#[derive(Clone, Copy, Debug)]
+pub struct Status {
+    pub member: u64,
+    pub leader: u64,
+}
+
+impl Status {
+    /// Whether it is the leader.
+    pub fn leads(self) -> bool {
+        self.leader == self.member
+    }
+}
+
 impl Access {
     /// The way to the member at a port of loopback, with the certificate of `files` if it has one.
     ///
@@ -65,6 +79,44 @@ impl Access {
                 .range(pb::RangeRequest { key: b"k".to_vec(), ..Default::default() })
                 .await?;
             Ok(version)
+        })
+    }
+
+    /// Who the member is, and who leads.
+    ///
+    /// # Errors
+    /// As for [`Access::version`].
+    pub fn status(&self, patience: Duration) -> Result<Status> {
+        std::net::TcpStream::connect(("127.0.0.1", self.port))?;
+        self.ask(patience, async |channel| {
+            let answer =
+                MaintenanceClient::new(channel).status(pb::StatusRequest::default()).await?.into_inner();
+            let header = answer.header.ok_or("an answer without header")?;
+            Ok(Status { member: header.member_id, leader: answer.leader })
+        })
+    }
+
+    /// Lets the leader, which this must be, hand over to another member.
+    ///
+    /// # Errors
+    /// As for [`Access::version`].
+    pub fn move_leader(&self, target: u64, patience: Duration) -> Result<()> {
+        self.ask(patience, async |channel| {
+            let request = pb::MoveLeaderRequest { target_id: target };
+            MaintenanceClient::new(channel).move_leader(request).await?;
+            Ok(())
+        })
+    }
+
+    /// Puts one key.
+    ///
+    /// # Errors
+    /// As for [`Access::version`].
+    pub fn put(&self, key: &str, patience: Duration) -> Result<()> {
+        self.ask(patience, async |channel| {
+            let request = pb::PutRequest { key: key.into(), value: key.into(), ..Default::default() };
+            KvClient::new(channel).put(request).await?;
+            Ok(())
         })
     }
 

@@ -37,6 +37,11 @@ pub const LONGEST_PUT: &str = "longest put during it (ms)";
 pub const LONGEST_PUT_BEFORE: &str = "longest put before it, in the same time (ms)";
 pub const SCRAPE_P50: &str = "scrape p50 (ms)";
 pub const SCRAPE_MAX: &str = "scrape, slowest (ms)";
+pub const FAILOVER: &str = "until a put is acknowledged again (ms)";
+pub const FAILOVER_LONGEST: &str = "until a put is acknowledged again, longest (ms)";
+pub const TRANSFER: &str = "time of a transfer (ms)";
+pub const CATCH_UP_S: &str = "time until caught up (s)";
+pub const CATCH_UP_P99: &str = "p99 meanwhile / before";
 pub const ERRORS: &str = "errors";
 
 /// Figures in the order of the report, with their decimals, and whether they belong to the summary; the others explain
@@ -65,6 +70,11 @@ const KNOWN: &[(&str, usize, bool)] = &[
     (RESTART_ANON_MIB, 1, true),
     (DISK_MIB, 1, true),
     (CLIENT_PER_OP, 1, false),
+    (FAILOVER, 0, true),
+    (FAILOVER_LONGEST, 0, true),
+    (TRANSFER, 1, true),
+    (CATCH_UP_S, 1, true),
+    (CATCH_UP_P99, 2, true),
     (SCRAPE_P50, 2, true),
     (SCRAPE_MAX, 2, true),
     (ERRORS, 0, true),

@@ -20,7 +20,7 @@ pub struct Kind {
 pub const KINDS: &[Kind] = &[
     Kind {
         name: "kvist",
-        members_max: 1,
+        members_max: 9,
         binary: || Some(env!("CARGO_BIN_EXE_kvist").into()),
         flags: etcd_flags,
     },

@@ -6,6 +6,7 @@
 //! of the project (`scenario`). A missed goal is no failure; a failed run is.
 
 mod access;
+mod failure;
 mod figures;
 mod kinds;
 mod machine;
@@ -105,7 +106,7 @@ fn introduce(contestants: &[Contestant], options: &Options) -> Result<Vec<String
     let (mut servers, mut first) = (Vec::new(), None);
     for contestant in contestants {
         let name = contestant.kind.name;
-        let cluster = Cluster::start(contestant, &options.dir(), access::Security::Open)
+        let cluster = Cluster::start(contestant, &options.dir(), access::Security::Open, &[])
             .map_err(|e| format!("{name}: {e}"))?;
         let durability = cluster.durability()?;
         let (other, settings) = first.get_or_insert_with(|| (name, durability.clone()));

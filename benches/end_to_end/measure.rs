@@ -16,7 +16,7 @@ use crate::tool::{Outcome, Running};
 const MIB: f64 = (1 << 20) as f64;
 /// Puts per second while a store is compacted or defragmented: far below what any server can take, so that only the
 /// upkeep can make one of them wait.
-const UPKEEP_PUTS: u32 = 2000;
+pub(crate) const UPKEEP_PUTS: u32 = 2000;
 /// From the start of the load tool to the begin of the upkeep: enough for the puts to be under way.
 const BEFORE_UPKEEP: Duration = Duration::from_secs(1);
 /// Longest wait for a compaction or defragmentation.
@@ -45,7 +45,7 @@ pub struct Bench<'a> {
 }
 
 /// Figures, and the histogram if the load has one.
-type Found = (Figures, Option<String>);
+pub(crate) type Found = (Figures, Option<String>);
 
 impl Bench<'_> {
     /// Runs the scenario; an error becomes a problem of the run, so that the others go on.
@@ -93,18 +93,33 @@ impl Bench<'_> {
             Plan::Fanout { puts } => self.fanout(&cluster, &words, puts, &timing),
             Plan::Restart => self.restart(&mut cluster, &words, many),
             Plan::Upkeep(upkeep) => self.upkeep(&cluster, &words, upkeep),
+            Plan::Followers => {
+                let leader = cluster.leader()?;
+                let load =
+                    self.load_by(cluster.tool_flags_of(|member| member != leader), &[&words, &timing])?;
+                let outcome = load.finish()?;
+                Ok((outcome.figures(), outcome.histogram()))
+            }
+            Plan::Failover => self.failover(&mut cluster),
+            Plan::Transfer => self.transfer(&cluster),
+            Plan::CatchUp => self.catch_up(&mut cluster, &words),
         }
     }
 
     fn start(&self) -> Result<Cluster> {
-        Cluster::start(self.contestant, &self.options.dir(), self.scenario.security)
+        Cluster::start(self.contestant, &self.options.dir(), self.scenario.security, self.scenario.flags)
     }
 
     /// Starts the load tool with some groups of words.
-    fn load(&self, cluster: &Cluster, groups: &[&str]) -> Result<Running> {
+    pub(crate) fn load(&self, cluster: &Cluster, groups: &[&str]) -> Result<Running> {
+        self.load_by(cluster.tool_flags(), groups)
+    }
+
+    /// The same with the flags that tell it where to go.
+    pub(crate) fn load_by(&self, flags: Vec<String>, groups: &[&str]) -> Result<Running> {
         let mut words: Vec<String> =
             groups.iter().flat_map(|group| group.split(' ')).map(str::to_owned).collect();
-        words.extend(cluster.tool_flags());
+        words.extend(flags);
         // The cluster is thrown away afterwards: nobody has to delete the keys.
         words.extend([format!("--seed={}", self.round), "--json".to_owned(), "--keep".to_owned()]);
         Running::start(&self.options.tool(), &words)
@@ -191,7 +206,7 @@ impl Bench<'_> {
     }
 }
 
-fn millis(time: Duration) -> f64 {
+pub(crate) fn millis(time: Duration) -> f64 {
     time.as_secs_f64() * 1e3
 }
 

@@ -20,7 +20,7 @@ pub struct Options {
     /// Scenarios to run; without it, all
     #[arg(long, value_delimiter = ',', value_name = "NAMES")]
     pub only: Vec<String>,
-    /// Members of each cluster
+    /// Members of each cluster; with several, the scenarios that are about clusters run
     #[arg(long, default_value_t = 1, value_name = "N")]
     pub members: usize,
     /// Rounds of every scenario [default: 5]
@@ -84,6 +84,10 @@ impl Options {
         if let Some(unknown) = options.only.iter().find(|name| ALL.iter().all(|s| s.name != **name)) {
             return Err(format!("there is no scenario {unknown:?}; --help lists them").into());
         }
+        let alone = |name: &&String| ALL.iter().any(|s| s.name == **name && !s.can_run(options.members));
+        if let Some(alone) = options.only.iter().find(alone) {
+            return Err(format!("{alone} needs several members: --members=3").into());
+        }
         if [options.seconds, options.warmup, options.rate].iter().flatten().any(|n| !(0.0..=1e6).contains(n))
         {
             return Err("seconds and rates are between 0 and 1000000".into());
@@ -133,7 +137,7 @@ impl Options {
     /// Whether a scenario is to run.
     pub fn wants(&self, scenario: &Scenario) -> bool {
         if self.only.is_empty() {
-            !self.quick || scenario.is_quick
+            scenario.suits(self.members) && (!self.quick || scenario.is_quick)
         } else {
             self.only.iter().any(|name| name == scenario.name)
         }

@@ -138,7 +138,8 @@ impl<'a> Report<'a> {
         };
         let cells: Vec<Option<Spread>> = self.kinds.iter().map(cell).collect();
         let of = |kind| self.kinds.iter().position(|name| *name == kind).and_then(|column| cells[column]);
-        let goal = scenario.goals.iter().find(|(of, _)| *of == figure).map(|(_, bound)| *bound);
+        let goals = scenario.goals_of(self.options.members);
+        let goal = goals.iter().find(|(of, _)| *of == figure).map(|(_, bound)| *bound);
         let has_errors = cells.iter().flatten().any(|spread| spread.max > 0.0);
         if (goal.is_none() && cells.iter().all(Option::is_none)) || (figure == f::ERRORS && !has_errors) {
             return None;

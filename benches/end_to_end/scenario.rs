@@ -6,7 +6,8 @@ use serde::Serialize;
 
 use crate::access::Security;
 use crate::figures::{
-    ANON_MIB, CPU_PER_EVENT, CPU_PER_OP, LONGEST_PUT, OPS_PER_S, P50, P99, RESTART_KILL, RESTART_TERM,
+    ANON_MIB, CATCH_UP_P99, CPU_PER_EVENT, CPU_PER_OP, FAILOVER, LONGEST_PUT, OPS_PER_S, P50, P99,
+    RESTART_KILL, RESTART_TERM,
 };
 
 /// How a scenario is measured.
@@ -24,6 +25,28 @@ pub enum Plan {
     Restart,
     /// The load, to its end; then puts at a fixed rate, first alone and then during this piece of upkeep.
     Upkeep(Upkeep),
+    /// The load, sent to those members only that do not lead.
+    Followers,
+    /// The leader dies, again and again: how long until a write is acknowledged.
+    Failover,
+    /// Puts at a fixed rate, while the leader hands over again and again.
+    Transfer,
+    /// A member misses the load; then puts at a fixed rate, first without it and then while it catches up.
+    CatchUp,
+}
+
+/// Goals: a figure and its bound.
+pub type Goals = &'static [(&'static str, Bound)];
+
+/// Whether a scenario is for clusters of several members.
+#[derive(Clone, Copy, Debug)]
+pub enum Clusters {
+    /// It says nothing of them.
+    No,
+    /// For them as well, with these goals.
+    Too(Goals),
+    /// For them only.
+    Only(Goals),
 }
 
 /// What an operator does now and then.
@@ -51,7 +74,11 @@ pub struct Scenario {
     pub plan: Plan,
     /// Words behind `kvist bench`. `{keys}` and `{many}` are numbers of keys, which `--quick` makes smaller.
     pub load: &'static str,
-    pub goals: &'static [(&'static str, Bound)],
+    /// Goals with one member.
+    goals: Goals,
+    clusters: Clusters,
+    /// Flags of all servers.
+    pub flags: &'static [&'static str],
     pub security: Security,
     /// Whether a monitor reads `/metrics` meanwhile.
     pub is_scraped: bool,
@@ -61,12 +88,44 @@ pub struct Scenario {
 
 impl Scenario {
     const fn new(name: &'static str, plan: Plan, load: &'static str, about: &'static str) -> Scenario {
-        let (security, goals) = (Security::Open, &[]);
-        Scenario { name, about, plan, load, goals, security, is_scraped: false, is_quick: false }
+        let (security, clusters) = (Security::Open, Clusters::No);
+        let (is_scraped, is_quick) = (false, false);
+        Scenario { name, about, plan, load, goals: &[], clusters, flags: &[], security, is_scraped, is_quick }
     }
 
-    const fn goals(self, goals: &'static [(&'static str, Bound)]) -> Scenario {
+    const fn goals(self, goals: Goals) -> Scenario {
         Scenario { goals, ..self }
+    }
+
+    const fn in_clusters(self, goals: Goals) -> Scenario {
+        Scenario { clusters: Clusters::Too(goals), ..self }
+    }
+
+    const fn only_in_clusters(self, goals: Goals) -> Scenario {
+        Scenario { clusters: Clusters::Only(goals), ..self }
+    }
+
+    const fn flags(self, flags: &'static [&'static str]) -> Scenario {
+        Scenario { flags, ..self }
+    }
+
+    /// Whether it can be run with so many members.
+    pub fn can_run(&self, members: usize) -> bool {
+        members > 1 || !matches!(self.clusters, Clusters::Only(_))
+    }
+
+    /// Whether it is run with so many members when nobody asks for it by name.
+    pub fn suits(&self, members: usize) -> bool {
+        self.can_run(members) && (members == 1 || !matches!(self.clusters, Clusters::No))
+    }
+
+    /// The goals with so many members.
+    pub fn goals_of(&self, members: usize) -> Goals {
+        match self.clusters {
+            _ if members == 1 => self.goals,
+            Clusters::No => &[],
+            Clusters::Too(goals) | Clusters::Only(goals) => goals,
+        }
     }
 
     const fn with(self, security: Security) -> Scenario {
@@ -83,10 +142,11 @@ impl Scenario {
 }
 
 use Bound::{RatioAtLeast, RatioAtMost, WorstAtMost};
-use Plan::{Fanout, Load, Open, Restart, Whole};
+use Plan::{CatchUp, Failover, Fanout, Followers, Load, Open, Restart, Transfer, Whole};
 
 const HALF_CPU: &[(&str, Bound)] = &[(CPU_PER_OP, RatioAtMost(0.5))];
 const MORE_PUTS: &[(&str, Bound)] = &[(OPS_PER_S, RatioAtLeast(1.5)), (CPU_PER_OP, RatioAtMost(0.5))];
+const MORE_REPLICATED: &[(&str, Bound)] = &[(OPS_PER_S, RatioAtLeast(1.5)), (CPU_PER_OP, RatioAtMost(0.6))];
 const SHORT_RANGE: &[(&str, Bound)] = &[(CPU_PER_OP, RatioAtMost(0.3))];
 const CHEAP_EVENTS: &[(&str, Bound)] = &[(CPU_PER_EVENT, RatioAtMost(0.3))];
 /// Milliseconds.
@@ -98,9 +158,9 @@ pub const ALL: &[Scenario] = &[
     Scenario::new("put-1", Load, "put --clients=1 --conns=1 --key-space-size={keys}",
         "puts, one at a time").goals(&[(P50, RatioAtMost(0.8))]),
     Scenario::new("put-64", Load, "put --clients=64 --conns=8 --key-space-size={keys}",
-        "puts, 64 in flight").goals(MORE_PUTS).quick(),
+        "puts, 64 in flight").goals(MORE_PUTS).in_clusters(MORE_REPLICATED).quick(),
     Scenario::new("put-1000", Load, "put --clients=1000 --conns=16 --key-space-size={keys}",
-        "puts, 1000 in flight").goals(MORE_PUTS),
+        "puts, 1000 in flight").goals(MORE_PUTS).in_clusters(MORE_REPLICATED),
     Scenario::new("put-open", Open(0.7), "put --clients=1000 --conns=16 --key-space-size={keys}",
         "puts at a fixed rate, 70 % of etcd's peak").goals(&[(P99, RatioAtMost(0.6))]).quick(),
     Scenario::new("get-1", Load, "range --clients=1 --conns=1 --total-keys={keys}",
@@ -159,6 +219,21 @@ pub const ALL: &[Scenario] = &[
         "get-64 as a user with a token").with(Security::Users),
     Scenario::new("put-64-scraped", Load, "put --clients=64 --conns=8 --key-space-size={keys}",
         "put-64 while /metrics is read ten times a second").scraped().quick(),
+    Scenario::new("get-64-followers", Followers, "range --clients=64 --conns=8 --total-keys={keys}",
+        "linearizable reads of one key, 64 in flight, answered by followers")
+        .only_in_clusters(&[(OPS_PER_S, RatioAtLeast(2.0))]).quick(),
+    Scenario::new("failover", Failover, "",
+        "from the leader's death to the next acknowledged put")
+        .only_in_clusters(&[(FAILOVER, RatioAtMost(1.0))]).quick(),
+    Scenario::new("failover-fast", Failover, "",
+        "failover with a heartbeat of 20 ms and an election timeout of 100 ms")
+        .flags(&["--heartbeat-interval=20", "--election-timeout=100"])
+        .only_in_clusters(&[(FAILOVER, WorstAtMost(300.0))]),
+    Scenario::new("transfer", Transfer, "",
+        "puts while the leader hands over").only_in_clusters(NO_STALL).quick(),
+    Scenario::new("catch-up", CatchUp, "put --clients=1000 --conns=16 --total={many} --key-space-size={keys}",
+        "puts while a member catches up that has missed one million entries")
+        .only_in_clusters(&[(CATCH_UP_P99, WorstAtMost(2.0))]),
 ];
 
 /// Scenarios that differ in one thing only: the one with it, the one without it. The report tells what it costs.

@@ -42,6 +42,8 @@ struct Member {
     command: Command,
     log: PathBuf,
     access: Access,
+    /// Whether it was ended by itself, and has not come back.
+    is_killed: bool,
 }
 
 impl Cluster {
@@ -49,7 +51,7 @@ impl Cluster {
     ///
     /// # Errors
     /// It cannot be started, ends at once, does not answer in time, or runs without fsync.
-    pub fn start(contestant: &Contestant, dir: &Path, security: Security) -> Result<Cluster> {
+    pub fn start(contestant: &Contestant, dir: &Path, security: Security, flags: &[&str]) -> Result<Cluster> {
         let dir = tempfile::Builder::new().prefix("end-to-end-").tempdir_in(dir)?;
         let files = if security == Security::Tls { Some(Files::create(dir.path())?) } else { None };
         let ports = free_ports(2 * contestant.members)?;
@@ -67,10 +69,12 @@ impl Cluster {
                 cluster: seats.join(","),
                 files: cluster.files.as_ref(),
             };
-            let flags = [(contestant.kind.flags)(&seat), contestant.extra.clone()].concat();
+            let mut words = (contestant.kind.flags)(&seat);
+            words.extend(flags.iter().map(|flag| (*flag).to_owned()));
+            words.extend(contestant.extra.iter().cloned());
             let log = cluster.dir.path().join(format!("log-{n}"));
             let access = Access::new(*client, cluster.files.as_ref())?;
-            cluster.members.push(Member::start(&contestant.binary, flags, log, access)?);
+            cluster.members.push(Member::start(&contestant.binary, words, log, access)?);
         }
         cluster.wait_until_read()?;
         cluster.durability()?;
@@ -100,14 +104,66 @@ impl Cluster {
 
     /// The flags that tell the load tool where to go, and whose CPU and memory to measure.
     pub fn tool_flags(&self) -> Vec<String> {
+        self.tool_flags_of(|_| true)
+    }
+
+    /// The same, with the load going to some members only. What is measured is all members that run.
+    pub fn tool_flags_of(&self, takes_part: impl Fn(usize) -> bool) -> Vec<String> {
         let scheme = if self.files.is_some() { "https" } else { "http" };
+        let chosen = self.members.iter().enumerate().filter(|(n, _)| takes_part(*n));
         let endpoints: Vec<String> =
-            self.members.iter().map(|m| format!("{scheme}://127.0.0.1:{}", m.access.port)).collect();
-        let pids: Vec<String> = self.pids().map(|pid| pid.to_string()).collect();
+            chosen.map(|(_, m)| format!("{scheme}://127.0.0.1:{}", m.access.port)).collect();
+        let running = self.members.iter().filter(|member| !member.is_killed);
+        let pids: Vec<String> = running.map(|member| member.child.id().to_string()).collect();
         let mut flags = access::tool_flags(self.security, self.files.as_ref());
         flags.push(format!("--endpoints={}", endpoints.join(",")));
         flags.push(format!("--server-pid={}", pids.join(",")));
         flags
+    }
+
+    /// The ways to all members, in order.
+    pub fn accesses(&self) -> impl Iterator<Item = &Access> {
+        self.members.iter().map(|member| &member.access)
+    }
+
+    /// The member that leads.
+    ///
+    /// # Errors
+    /// None does, in time.
+    pub fn leader(&self) -> Result<usize> {
+        let deadline = Instant::now() + PATIENCE;
+        while Instant::now() < deadline {
+            let leads = |access: &Access| access.status(PATIENCE).is_ok_and(|status| status.leads());
+            if let Some(leader) = self.accesses().position(leads) {
+                return Ok(leader);
+            }
+            std::thread::sleep(LOOK_AGAIN);
+        }
+        Err("the cluster has no leader".into())
+    }
+
+    /// Ends one member at once, as a crash would. Returns when it was sent the signal.
+    ///
+    /// # Errors
+    /// It cannot be ended.
+    pub fn kill_member(&mut self, member: usize) -> Result<Instant> {
+        let member = &mut self.members[member];
+        let at = Instant::now();
+        member.child.kill()?;
+        member.child.wait()?;
+        member.is_killed = true;
+        Ok(at)
+    }
+
+    /// Starts one member again, and waits until it has answered a linearizable read.
+    ///
+    /// # Errors
+    /// As for [`Cluster::start`].
+    pub fn restart_member(&mut self, member: usize) -> Result<()> {
+        let member = &mut self.members[member];
+        member.child = member.command.spawn()?;
+        member.is_killed = false;
+        member.wait_until_read(Instant::now() + PATIENCE)
     }
 
     /// Anonymous memory of all members, in bytes.
@@ -192,7 +248,7 @@ impl Member {
         let mut command = Command::new(binary);
         command.args(flags).stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file);
         let child = command.spawn().map_err(|e| format!("cannot start {}: {e}", binary.display()))?;
-        Ok(Member { child, command, log, access })
+        Ok(Member { child, command, log, access, is_killed: false })
     }
 
     /// Asks every millisecond until the member has answered a status and a linearizable read.

@@ -7,6 +7,7 @@
 
 mod bench;
 mod config;
+mod dump;
 mod migrate;
 mod progress;
 mod snapshot;
@@ -33,6 +34,8 @@ enum Subcommand {
     Snapshot(snapshot::Arguments),
     /// Make a data directory of the one that a stopped etcd left
     Migrate(migrate::Arguments),
+    /// Print what the directory of a stopped member holds
+    Dump(dump::Arguments),
     /// Load a server, measure it, and check what it kept
     Bench(Box<bench::Arguments>),
 }
@@ -50,6 +53,7 @@ pub fn run(words: impl IntoIterator<Item = OsString>) -> ExitCode {
             Subcommand::Config(arguments) => arguments.run(),
             Subcommand::Snapshot(arguments) => arguments.run(),
             Subcommand::Migrate(arguments) => arguments.run(),
+            Subcommand::Dump(arguments) => arguments.run(),
             Subcommand::Bench(arguments) => arguments.run(),
         },
         Err(error) => {

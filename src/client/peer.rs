@@ -71,11 +71,11 @@ pub async fn cluster(url: &EndpointUrl, tls: Option<&Connector>) -> io::Result<C
         let body = Limited::new(body, ANSWER_MAX).collect().await.map_err(io::Error::other)?;
         parse(&parts.headers, &body.to_bytes())
     };
-    tokio::pin!(connection);
+    tokio::pin!(connection, asked);
     tokio::select! {
-        biased;
-        answer = asked => answer,
-        ended = &mut connection => Err(ended.err().map_or(io::ErrorKind::UnexpectedEof.into(), io::Error::other)),
+        answer = &mut asked => answer,
+        // Whatever came before the end is still to be read; without it, the question fails.
+        _ = &mut connection => asked.await,
     }
 }
 

@@ -31,6 +31,11 @@ pub fn current_dir(base: &Path) -> Result<PathBuf> {
     Ok(base.join(format!("{PREFIX}{current}")))
 }
 
+/// The directory of the current environment below `base`, if there is one; leaves everything as it is.
+pub fn newest_dir(base: &Path) -> Result<Option<PathBuf>> {
+    Ok(numbered(base, PREFIX)?.last().map(|n| base.join(format!("{PREFIX}{n}"))))
+}
+
 /// The numbers behind `prefix` among the names in `base`, ascending.
 fn numbered(base: &Path, prefix: &str) -> Result<Vec<u64>> {
     let mut numbers = Vec::new();

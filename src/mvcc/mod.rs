@@ -34,7 +34,7 @@ pub mod snapshot;
 pub mod sort;
 pub mod transfer;
 #[cfg(test)]
-mod transfer_test;
+pub(crate) mod transfer_test;
 pub mod versions;
 pub mod watch;
 pub mod writer;

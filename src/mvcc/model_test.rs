@@ -1,7 +1,8 @@
 //! The store against a plain in-memory model: random writes, reads of every shape at every revision, history,
-//! compactions, flushes, defragmentations and reopenings in between.
+//! compactions, flushes, defragmentations, reopenings and moves to another member in between.
 
 use super::history::Limit;
+use super::transfer_test::{applied, transfer};
 use super::{Error, Store};
 use crate::storage::Env;
 use crate::storage::codec::{Image, Value};
@@ -19,6 +20,8 @@ enum Step {
     Remove,
     Defragment,
     Reopen,
+    /// Go on with another member's store, which got this one's state.
+    Transfer,
 }
 
 /// Few keys, so that they meet; some long ones that share what LMDB sees of them.
@@ -44,6 +47,7 @@ fn step() -> impl Strategy<Value = Step> {
         2 => Just(Step::Remove),
         1 => Just(Step::Defragment),
         1 => Just(Step::Reopen),
+        1 => Just(Step::Transfer),
     ]
 }
 
@@ -77,7 +81,7 @@ impl Subject {
     }
 
     fn flush(&self) {
-        let frozen = self.store.freeze(Vec::new());
+        let frozen = self.store.freeze(vec![applied(1)]);
         self.store.flush(&frozen).unwrap();
     }
 }
@@ -235,6 +239,13 @@ fn run(steps: Vec<Step>, probes: Vec<(u8, usize, usize)>) {
                 let Subject { dir, store } = subject;
                 drop(store);
                 subject = Subject::open(dir);
+            }
+            Step::Transfer => {
+                subject.flush();
+                let other = Subject::open(tempfile::tempdir().unwrap());
+                let received = transfer(&subject.store, other.dir.path());
+                other.store.install(other.dir.path(), received).unwrap();
+                subject = other;
             }
         }
         assert_eq!(subject.store.revision(), model.revision());

@@ -247,6 +247,12 @@ impl Receiver {
         Ok(())
     }
 
+    /// Bytes that wait to be loaded.
+    #[cfg(test)]
+    pub(super) fn pending(&self) -> usize {
+        self.pending_bytes
+    }
+
     /// What has been received, durable and whole; fails when the trailer has not come.
     pub fn finish(self) -> Result<Received> {
         if self.progress != Progress::Complete {

@@ -2,7 +2,7 @@
 
 use super::Peer;
 use super::node::Node;
-use super::peer::Lane;
+use super::peer::{Lane, tells_removal};
 use crate::engine::apply::Applier;
 use crate::engine::ask::{Answer, Question, Whom};
 use crate::engine::consensus::{Consensus, PeerState};
@@ -18,6 +18,8 @@ use std::time::Duration;
 
 /// How often the table is compared with the membership.
 const TICK: Duration = Duration::from_millis(100);
+/// How often a member without a leader asks the others.
+const LONELY_TICK: Duration = Duration::from_secs(1);
 /// A learner that lacks no more entries than this may become a voter.
 const BEHIND_MAX: u64 = 1000;
 /// Pause before a question is put again to a leader that is not one.
@@ -79,7 +81,7 @@ pub async fn follow_table(node: Arc<Node>) {
     loop {
         tick.tick().await;
         let want = table(&node.applier().lock());
-        node.links().retain(|id| want.peers.is_empty() || want.peers.contains_key(&id) || node.is_peer(id));
+        node.follow_urls(&want);
         if node.leadership().leader != node.id() || want.peers.is_empty() {
             continue;
         }
@@ -96,7 +98,40 @@ pub async fn follow_table(node: Arc<Node>) {
     }
 }
 
+/// While there is no leader, asks the others now and then: one that was removed, a learner above all, hears it from them; for
+/// ever.
+pub async fn ask_whether_removed(node: Arc<Node>) {
+    let mut tick = tokio::time::interval(LONELY_TICK);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let question = postcard::to_stdvec(&Question::Peers).expect("a question is plain data");
+    loop {
+        tick.tick().await;
+        if node.leadership().leader != 0 {
+            continue;
+        }
+        let others: Vec<MemberId> =
+            node.applier().lock().members().keys().copied().filter(|id| *id != node.id()).collect();
+        for id in others {
+            // Who does not answer, or has no leader either, is no help; a refusal is noticed on the way.
+            let _ = tokio::time::timeout(node.patience(), node.put_to(id, &question)).await;
+        }
+    }
+}
+
 impl Node {
+    /// Peers are reached where the table says, and those who are none any more are forgotten.
+    fn follow_urls(&self, table: &View) {
+        if table.peers.is_empty() {
+            return; // nothing has been applied yet
+        }
+        self.links().retain(|id| table.peers.contains_key(&id) || self.is_peer(id));
+        for (id, peer) in &table.peers {
+            if self.links().get(*id).is_some() {
+                self.links().to(*id, &peer.urls);
+            }
+        }
+    }
+
     /// openraft's membership; `None` while it is changing.
     fn membership(&self) -> Option<View> {
         let metrics = self.raft().server_metrics();
@@ -180,7 +215,12 @@ impl Node {
         let link = self.link(to).ok_or_else(|| Error::Peer(format!("there is no member {to:x}")))?;
         let mut client = PeerClient::new(link.lane(Lane::Control));
         let request = link.signed(AskRequest { question: question.to_vec().into() });
-        let answer = client.ask(request).await.map_err(|status| Error::Peer(status.message().to_owned()))?;
+        let answer = client.ask(request).await.map_err(|status| {
+            if tells_removal(&status) {
+                self.activity().removed();
+            }
+            Error::Peer(status.message().to_owned())
+        })?;
         postcard::from_bytes(&answer.into_inner().answer).map_err(|error| Error::Peer(error.to_string()))
     }
 }

@@ -16,14 +16,16 @@ mod purge;
 mod reads;
 mod seed;
 mod state_machine;
+mod stopped;
 mod waiting;
 pub mod wal;
 pub mod wolf;
 
-pub use members::follow_table;
+pub use members::{ask_whether_removed, follow_table};
 pub use node::{Leadership, Node, Options, Started, State};
 pub use purge::Keep;
 pub use seed::seed;
+pub use stopped::{Logged, StoppedLog, StoppedVote, parse_membership};
 
 use crate::engine::command::Applied;
 use crate::engine::entry::Entry;

@@ -16,7 +16,7 @@ use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::future::Future;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 
 /// How long a failed call waits for its next try.
@@ -30,6 +30,8 @@ pub struct Activity(Arc<Noticed>);
 struct Noticed {
     /// Somebody says that this member was removed.
     removed: Notify,
+    /// When a call to a peer failed last.
+    failures: Mutex<HashMap<MemberId, Instant>>,
     /// Where the snapshot stands that is being sent, or was sent last, for each peer that needed one.
     snapshots: Mutex<HashMap<MemberId, u64>>,
 }
@@ -38,6 +40,16 @@ impl Activity {
     /// Somebody says that this member was removed from the cluster.
     pub fn removed(&self) {
         self.0.removed.notify_one();
+    }
+
+    /// A call to a peer failed.
+    pub fn failed(&self, peer: MemberId) {
+        self.0.failures.lock().insert(peer, Instant::now());
+    }
+
+    /// Whether a call to a peer has failed in the last while.
+    pub fn has_failed_within(&self, peer: MemberId, last: Duration) -> bool {
+        self.0.failures.lock().get(&peer).is_some_and(|at| at.elapsed() <= last)
     }
 
     /// Resolves when somebody says that this member was removed.
@@ -181,7 +193,7 @@ impl RaftNetworkV2<Types> for Connection {
     ) -> Result<SnapshotResponse<Types>, StreamingError<Types>> {
         let (to, index) = (self.link.target(), snapshot.meta.last_log_id.map_or(0, |id| id.index));
         self.activity.sends_snapshot(to, index);
-        let begin = std::time::Instant::now();
+        let begin = Instant::now();
         tracing::info!("remote-peer-id" = format!("{to:x}"), index, "sending database snapshot");
         let result = match &mut self.client {
             Transport::Native(client) => client.full_snapshot(vote, snapshot, cancel).await,

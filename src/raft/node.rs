@@ -289,7 +289,9 @@ impl Node {
         let now = Instant::now();
         for (id, heard) in heartbeats {
             let peer = || format!("{id:x}");
-            let is_active = heard.as_ref().is_some_and(|at| at.elapsed() < self.election_timeout);
+            let is_active = heard.as_ref().map(|at| at.elapsed()).is_some_and(|ago| {
+                ago < self.election_timeout && !self.activity.has_failed_within(*id, ago)
+            });
             if is_active && !active.contains_key(id) {
                 active.insert(*id, now);
                 tracing::info!("peer-id" = peer(), "peer became active");

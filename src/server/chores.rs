@@ -22,6 +22,7 @@ pub fn spawn(config: &Config, member: &Running, shutdown: &Shutdown) -> Vec<Join
         tokio::spawn(tasks::until(stop(), tasks::follow_version(engine.clone()))),
         // These go on until the lead has changed hands.
         tokio::spawn(raft::follow_table(Arc::clone(member.node()))),
+        tokio::spawn(raft::ask_whether_removed(Arc::clone(member.node()))),
         tokio::spawn(member.follow_lead()),
     ];
     let (hub, stopped) = (engine.hub().clone(), stop());

@@ -4,7 +4,9 @@ use super::schema::{FORMAT, NAMES, TABLES, Table, meta};
 use super::{Error, Result};
 use crate::metrics::METRICS;
 use heed::types::Bytes;
-use heed::{CommitOrAbort, CompactionOption, Database, EnvOpenOptions, PutFlags, RoTxn, RwTxn, WithoutTls};
+use heed::{
+    CommitOrAbort, CompactionOption, Database, EnvFlags, EnvOpenOptions, PutFlags, RoTxn, RwTxn, WithoutTls,
+};
 use std::fs::File;
 use std::io::{self, PipeReader, Read};
 use std::ops::Bound;
@@ -53,6 +55,28 @@ impl Env {
         let env = Env { env, dbs };
         env.check_format()?;
         Ok(env)
+    }
+
+    /// Opens what is in the directory `path`, and changes nothing. The caller keeps everybody else out.
+    pub fn open_read_only(path: &Path) -> Result<Env> {
+        let mut options = EnvOpenOptions::new().read_txn_without_tls();
+        options.map_size(MAP_SIZE_MIN).max_dbs(NAMES.len() as u32);
+        // SAFETY: nobody writes to the file: this process can't, and the data directory is held under a lock that no
+        // server shares. So LMDB's own lock file is not needed either.
+        #[allow(unsafe_code)]
+        let env = unsafe { options.flags(EnvFlags::READ_ONLY | EnvFlags::NO_LOCK).open(path)? };
+        let opened = env.open_databases_and_commit(env.read_txn()?, |opener, txn| -> Result<_> {
+            let mut dbs = Vec::with_capacity(NAMES.len());
+            for name in NAMES {
+                let missing =
+                    || Error::Lmdb(format!("there is no table {name}; a server that starts adds it"));
+                dbs.push(opener.open_database::<Bytes, Bytes>(txn, Some(name))?.ok_or_else(missing)?);
+            }
+            let dbs: [_; NAMES.len()] = dbs.try_into().map_err(|_| Error::Lmdb("tables".into()))?;
+            Ok(CommitOrAbort::<_, ()>::Commit(dbs))
+        })?;
+        let dbs = opened.unwrap_commit();
+        Ok(Env { env, dbs })
     }
 
     fn check_format(&self) -> Result<()> {

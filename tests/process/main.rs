@@ -3,6 +3,7 @@
 
 mod bench;
 mod config;
+mod dump;
 mod lifecycle;
 #[path = "../support/mod.rs"]
 mod support;

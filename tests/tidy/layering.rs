@@ -9,8 +9,9 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("lib", &["*"]),
     ("server", &["*"]),
     ("bench", &["client", "pb"]),
-    ("cli", &["bench", "client", "config", "engine::Identity", "import"]),
+    ("cli", &["bench", "client", "config", "dump", "engine::Identity", "import"]),
     ("client", &["config::EndpointUrl", "config::url", "pb", "tls::client"]),
+    ("dump", &["auth", "datadir", "engine", "mvcc", "raft", "storage", "types"]),
     (
         "import",
         &[

@@ -33,7 +33,7 @@ pub async fn play(fault: &str, seed: u64, dir: &Path) -> Result<String, String> 
     let mut world = build(fault, seed, dir);
     world.prepare(fault);
     world.cluster.start_all();
-    world.cluster.leader().await;
+    world.cluster.wait_ready().await;
     let shared = Arc::clone(&world.shared);
     let clients = start_clients(&shared, seed);
     let deletes = watcher::Deletes::default();

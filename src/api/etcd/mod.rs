@@ -64,9 +64,11 @@ pub struct Etcd {
 impl Etcd {
     /// The adapter over an engine, inside a runtime. Long streams end when `shutdown` is requested.
     pub fn new(engine: Engine, options: &Options, shutdown: Shutdown) -> Etcd {
-        let (timeout, stop) = (options.election_timeout, shutdown.clone());
+        let watched = engine.clone();
+        let has_leader = move || watched.has_leader();
+        let leaderless = leader::Leaderless::watch(has_leader, options.election_timeout, shutdown.clone());
         Etcd {
-            leaderless: leader::Leaderless::watch(engine.clone(), timeout, stop),
+            leaderless,
             engine,
             txn_ops_max: options.txn_ops_max,
             request_bytes_max: options.request_bytes_max,

@@ -94,14 +94,15 @@ fn auto_compaction_is_time_or_revisions() {
 fn the_cluster_follows_name_and_peer_url() {
     let peer = "http://127.0.0.1:4444";
     let config = config(&["--name=a", "--initial-advertise-peer-urls", peer]);
-    assert_eq!(config.cluster.initial, [("a".to_owned(), vec![EndpointUrl::parse(peer).unwrap()])]);
+    let initial = Initial { name: "a".to_owned(), urls: vec![EndpointUrl::parse(peer).unwrap()] };
+    assert_eq!(config.cluster.initial, [initial]);
     assert_eq!((config.check_bootstrap(), config.data_dir.to_str()), (Ok(()), Some("a.kvist")));
 }
 
 #[test]
 fn members_may_have_several_urls() {
     let members = initial_cluster("a=http://h:1,b=http://h:2,a=http://h:3").unwrap();
-    assert_eq!((members.len(), members[0].1.len()), (2, 2));
+    assert_eq!((members.len(), members[0].urls.len()), (2, 2));
     assert_eq!(
         initial_cluster("garbage").unwrap_err().to_string(),
         "error setting up initial cluster: URL scheme must be http, https, unix, or unixs: "

@@ -1,10 +1,11 @@
 //! The same entries give the same answers, whatever the member does on the side.
 //!
 //! One applier only applies. The other flushes, removes compacted history, defragments, and is killed now and then: it
-//! starts from its last flush and is given the entries after that again. Outcomes, events, leases, alarms, users and
-//! hashes of both must be equal, those of repeated entries too.
+//! starts from its last flush and is given the entries after that again. Or a third one, which has fallen behind, gets its
+//! state and goes on in its place. Outcomes, events, leases, alarms, users and hashes of both must be equal, those of
+//! repeated entries too.
 
-use super::{Applier, Effects, LogPosition};
+use super::{Applier, Candidate, Effects, LogPosition};
 use crate::auth::{Caller, Change, Permission, PermissionKind};
 use crate::engine::command::{
     AlarmKind, Applied, Command, Compare, DeleteRange, Member as ClusterMember, Op, Operand, Put, Range,
@@ -12,6 +13,7 @@ use crate::engine::command::{
 };
 use crate::engine::entry::{Entry, Origin};
 use crate::engine::versions::ClusterVersion;
+use crate::mvcc::transfer_test::transfer;
 use crate::mvcc::{Store, defrag};
 use crate::storage::Env;
 use crate::storage::codec::Image;
@@ -27,6 +29,7 @@ enum Step {
     Remove,
     Defragment,
     Kill,
+    Transfer,
 }
 
 fn key() -> impl Strategy<Value = Bytes> {
@@ -189,6 +192,7 @@ fn step() -> impl Strategy<Value = Step> {
         3 => Just(Step::Remove),
         1 => Just(Step::Defragment),
         1 => Just(Step::Kill),
+        1 => Just(Step::Transfer),
     ]
 }
 
@@ -224,6 +228,25 @@ impl Member {
     fn kill(&mut self) {
         drop(self.applier.take());
         self.applier = Some(load(self.dir.path()));
+    }
+
+    /// Goes on from the state of the last flush of `other`.
+    fn install(&mut self, other: &mut Member) {
+        let base = self.dir.path().to_owned();
+        let received = transfer(&other.applier().store, &base);
+        let ours = self.applier();
+        let auth = Arc::clone(ours.auth());
+        let (before, sent) = (ours.applied(), other.applier().frozen);
+        let candidate = Candidate::read(&ours.store, received).unwrap();
+        ours.install(candidate, &base).unwrap();
+        assert!(Arc::ptr_eq(ours.auth(), &auth), "others hold it as well");
+        let effects = ours.take_effects();
+        if before < sent {
+            assert_eq!((ours.installed(), ours.applied()), (sent, sent));
+            assert_eq!(effects.installed.as_ref(), Some(ours.leases()));
+        } else {
+            assert!(effects.installed.is_none(), "nothing has come");
+        }
     }
 
     /// Index of the last entry it has.
@@ -271,7 +294,7 @@ fn describe(store: &Store, effects: &Effects) -> String {
 type Logged = (Entry, (Applied, String));
 
 fn run(steps: Vec<Step>) {
-    let (mut still, mut busy) = (Member::new(), Member::new());
+    let (mut still, mut busy, mut behind) = (Member::new(), Member::new(), Member::new());
     let mut log: Vec<Logged> = Vec::new();
     for step in steps {
         match step {
@@ -291,6 +314,14 @@ fn run(steps: Vec<Step>) {
             Step::Kill => {
                 busy.kill();
                 replay(&mut busy, &log);
+            }
+            Step::Transfer => {
+                busy.flush();
+                if busy.applier().frozen.is_some() {
+                    behind.install(&mut busy);
+                    std::mem::swap(&mut busy, &mut behind);
+                    replay(&mut busy, &log);
+                }
             }
         }
     }

@@ -10,20 +10,30 @@ use std::sync::Arc;
 /// Runs until the hub is stopped.
 pub(super) fn run(inner: &Inner) {
     while let Some(batches) = next(inner) {
-        let mut fell_behind = false;
-        for chunk in batches.chunks(64) {
-            // In chunks, so that a new watcher need not wait long for the lock.
-            let mut state = inner.state.lock();
-            for batch in chunk {
-                fell_behind |= distribute(&mut state, batch);
-            }
-            answer_asked(&mut state);
-            drop(state);
-            inner.bells.ring();
+        hand_out(inner, &batches);
+    }
+}
+
+/// Hands out what is queued now.
+pub(super) fn step(inner: &Inner) {
+    let batches = std::mem::take(&mut inner.queue.lock().batches);
+    hand_out(inner, &batches);
+}
+
+fn hand_out(inner: &Inner, batches: &[Arc<EventBatch>]) {
+    let mut fell_behind = false;
+    for chunk in batches.chunks(64) {
+        // In chunks, so that a new watcher need not wait long for the lock.
+        let mut state = inner.state.lock();
+        for batch in chunk {
+            fell_behind |= distribute(&mut state, batch);
         }
-        if fell_behind {
-            inner.want_replay();
-        }
+        answer_asked(&mut state);
+        drop(state);
+        inner.bells.ring();
+    }
+    if fell_behind {
+        inner.want_replay();
     }
 }
 

@@ -196,6 +196,19 @@ const QUEUED_BATCHES_MAX: usize = 65_536;
 impl Hub {
     /// Starts the hub's two threads.
     pub fn start(store: Arc<Store>) -> std::io::Result<Hub> {
+        let hub = Hub::stepped(store);
+        let spawn = |name: &str, run: fn(&Inner)| {
+            let inner = Arc::clone(&hub.inner);
+            std::thread::Builder::new().name(name.to_owned()).spawn(move || run(&inner))
+        };
+        let threads = [spawn("watch", distribute::run)?, spawn("watch-replay", replay::run)?];
+        hub.threads.lock().extend(threads);
+        Ok(hub)
+    }
+
+    /// A hub without threads: nothing is delivered but by [`Hub::step`]. For simulations, where everything happens in an order
+    /// that is chosen, and happens again when it is chosen again.
+    pub fn stepped(store: Arc<Store>) -> Hub {
         let revision = store.revision();
         let inner = Arc::new(Inner {
             store,
@@ -207,12 +220,13 @@ impl Hub {
             watchers: AtomicUsize::new(0),
             bells: bell::Bells::default(),
         });
-        let spawn = |name: &str, run: fn(&Inner)| {
-            let inner = Arc::clone(&inner);
-            std::thread::Builder::new().name(name.to_owned()).spawn(move || run(&inner))
-        };
-        let threads = vec![spawn("watch", distribute::run)?, spawn("watch-replay", replay::run)?];
-        Ok(Hub { inner, threads: Arc::new(Mutex::new(threads)) })
+        Hub { inner, threads: Arc::default() }
+    }
+
+    /// Does on the caller's thread what the threads of a started hub would have to do now.
+    pub fn step(&self) {
+        distribute::step(&self.inner);
+        replay::step(&self.inner);
     }
 
     /// Takes in applied changes, in order, after they became readable. Only the applier calls this.

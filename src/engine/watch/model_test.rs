@@ -4,13 +4,15 @@
 //! What every watcher must get follows from the history alone: the events of its range, from its start revision, that it
 //! wants. The test holds each delivery against that, as it comes:
 //! - `Created` first; then each event once and in order, all of a revision in one delivery; nothing after the end;
-//! - an end by compaction only if something that the watcher had still to see was compacted;
+//! - an end by compaction only if something that the watcher had still to see was compacted, be it that the store jumped
+//!   to the state of another member;
 //! - progress never ahead of the events.
 //!
 //! At the end, all streams are read to the end, and nothing may be missing.
 
 use super::{Delivery, Hub, Spec, Stream, Taken, WatcherKey};
-use crate::mvcc::{Event, Store, defrag};
+use crate::mvcc::transfer_test::{applied, transfer};
+use crate::mvcc::{Event, EventBatch, Store, defrag};
 use crate::storage::Env;
 use crate::storage::codec::Image;
 use crate::types::{KeyRange, Revision};
@@ -52,6 +54,8 @@ enum Step {
     /// Relative to the current revision.
     Compact(i64),
     Flush,
+    /// Revisions and then a compaction (0: none) that come with the state of another member.
+    Jump(Vec<Vec<(u8, Change)>>, i64),
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -77,10 +81,11 @@ fn spec() -> impl Strategy<Value = Spec> {
 }
 
 fn step() -> impl Strategy<Value = Step> {
-    let change = prop_oneof![6 => Just(Change::Put), 1 => Just(Change::PutLarge), 3 => Just(Change::Delete)];
+    let change =
+        || prop_oneof![6 => Just(Change::Put), 1 => Just(Change::PutLarge), 3 => Just(Change::Delete)];
     let start = prop_oneof![2 => Just(None), 4 => (-12i64..1).prop_map(Some), 1 => (1i64..4).prop_map(Some)];
     prop_oneof![
-        30 => prop::collection::vec((0..6u8, change), 1..4).prop_map(Step::Write),
+        30 => prop::collection::vec((0..6u8, change()), 1..4).prop_map(Step::Write),
         10 => (0..STREAMS, spec(), start, any::<bool>())
             .prop_map(|(stream, spec, start, progress_notify)| Step::Watch { stream, spec, start, progress_notify }),
         3 => any::<usize>().prop_map(Step::Cancel),
@@ -90,6 +95,8 @@ fn step() -> impl Strategy<Value = Step> {
         2 => (0..STREAMS).prop_map(Step::Tick),
         2 => (-8i64..1).prop_map(Step::Compact),
         1 => Just(Step::Flush),
+        2 => (prop::collection::vec(prop::collection::vec((0..6u8, change()), 1..4), 0..5), -8i64..1)
+            .prop_map(|(revisions, compact)| Step::Jump(revisions, compact)),
     ]
 }
 
@@ -127,8 +134,11 @@ struct Watched {
 
 struct Model {
     /// Keeps the database.
-    _dir: tempfile::TempDir,
+    dir: tempfile::TempDir,
     store: Arc<Store>,
+    /// The same changes on another member, and sometimes more.
+    ahead: Store,
+    _ahead_dir: tempfile::TempDir,
     hub: Hub,
     streams: Vec<Arc<Stream>>,
     /// By the id that deliveries carry. Ids are never used twice.
@@ -138,12 +148,16 @@ struct Model {
 
 impl Model {
     fn new() -> Model {
-        let dir = tempfile::tempdir().unwrap();
-        let env = Env::open(&defrag::current_dir(dir.path()).unwrap(), 1 << 30).unwrap();
-        let store = Arc::new(Store::open(env).unwrap());
+        let (dir, ahead_dir) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let open = |dir: &tempfile::TempDir| {
+            let env = Env::open(&defrag::current_dir(dir.path()).unwrap(), 1 << 30).unwrap();
+            Store::open(env).unwrap()
+        };
+        let (store, ahead) = (Arc::new(open(&dir)), open(&ahead_dir));
         let hub = Hub::start(Arc::clone(&store)).unwrap();
         let streams = (0..STREAMS).map(|_| hub.stream()).collect();
-        Model { _dir: dir, store, hub, streams, watchers: BTreeMap::new(), history: Vec::new() }
+        let (watchers, history) = (BTreeMap::new(), Vec::new());
+        Model { dir, store, ahead, _ahead_dir: ahead_dir, hub, streams, watchers, history }
     }
 
     fn step(&mut self, step: Step) {
@@ -184,7 +198,11 @@ impl Model {
                 self.hub.progress_tick(&self.streams[stream], self.keys(stream).into_iter());
             }
             // Refused when it goes backward, as it should be.
-            Step::Compact(relative) => _ = self.store.compact((self.store.revision() + relative).max(1)),
+            Step::Compact(relative) => {
+                let revision = (self.store.revision() + relative).max(1);
+                assert_eq!(self.store.compact(revision).is_ok(), self.ahead.compact(revision).is_ok());
+            }
+            Step::Jump(revisions, compact) => self.jump(&revisions, compact),
             Step::Flush => {
                 let frozen = self.store.freeze(Vec::new());
                 self.store.flush(&frozen).unwrap();
@@ -194,18 +212,27 @@ impl Model {
     }
 
     fn write(&mut self, changes: &[(u8, Change)]) {
-        let mut writer = self.store.write().unwrap();
-        for (number, change) in changes {
-            match change {
-                Change::Put => _ = writer.put(key(*number), b"value", 0).unwrap(),
-                Change::PutLarge => _ = writer.put(key(*number), &vec![0; LARGE_VALUE], 0).unwrap(),
-                Change::Delete => _ = writer.delete(key(*number), false).unwrap(),
-            }
-        }
-        if let Some(batch) = writer.commit() {
+        write(&self.ahead, changes);
+        if let Some(batch) = write(&self.store, changes) {
             self.history.extend(batch.events.iter().map(seen));
             self.hub.publish(vec![batch]);
         }
+    }
+
+    fn jump(&mut self, revisions: &[Vec<(u8, Change)>], compact: i64) {
+        for changes in revisions {
+            let batch = write(&self.ahead, changes);
+            self.history.extend(batch.iter().flat_map(|batch| &batch.events).map(seen));
+        }
+        if compact < 0 {
+            // Refused when it goes backward, as it should be.
+            let _ = self.ahead.compact((self.ahead.revision() + compact).max(1));
+        }
+        self.ahead.flush(&self.ahead.freeze(vec![applied(1)])).unwrap();
+        self.ahead.remove_compacted(1000).unwrap();
+        let received = transfer(&self.ahead, self.dir.path());
+        self.store.install(self.dir.path(), received).unwrap();
+        self.hub.jumped();
     }
 
     fn keys(&self, stream: usize) -> Vec<WatcherKey> {
@@ -356,6 +383,18 @@ impl Model {
             }
         }
     }
+}
+
+fn write(store: &Store, changes: &[(u8, Change)]) -> Option<Arc<EventBatch>> {
+    let mut writer = store.write().unwrap();
+    for (number, change) in changes {
+        match change {
+            Change::Put => _ = writer.put(key(*number), b"value", 0).unwrap(),
+            Change::PutLarge => _ = writer.put(key(*number), &vec![0; LARGE_VALUE], 0).unwrap(),
+            Change::Delete => _ = writer.delete(key(*number), false).unwrap(),
+        }
+    }
+    writer.commit()
 }
 
 fn run(steps: Vec<Step>) {

@@ -16,7 +16,6 @@ const AFTER_ERROR: Duration = Duration::from_millis(100);
 
 /// Runs until the hub is stopped.
 pub(super) fn run(inner: &Inner) {
-    let mut after = 0;
     loop {
         {
             let mut signal = inner.replay.lock();
@@ -31,10 +30,21 @@ pub(super) fn run(inner: &Inner) {
             }
             signal.wanted = false;
         }
-        while let Some(last) = pass(inner, after) {
-            after = last;
-        }
-        after = 0;
+        catch_up(inner);
+    }
+}
+
+/// Serves whoever waits for history now.
+pub(super) fn step(inner: &Inner) {
+    if std::mem::take(&mut inner.replay.lock().wanted) {
+        catch_up(inner);
+    }
+}
+
+fn catch_up(inner: &Inner) {
+    let mut after = 0;
+    while let Some(last) = pass(inner, after) {
+        after = last;
     }
 }
 

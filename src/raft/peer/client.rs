@@ -56,6 +56,7 @@ impl Client {
     /// Turns the outcome of a call into openraft's words, and takes note of it.
     fn heard<T>(&self, result: Result<T, Status>) -> Result<T, RPCError<Types>> {
         result.map_err(|status| {
+            self.activity.failed(self.link.target());
             if identity::tells_removal(&status) {
                 self.activity.removed();
             }

@@ -13,5 +13,5 @@ mod link;
 pub mod server;
 pub(super) mod wire;
 
-pub use identity::Identity;
+pub use identity::{Identity, tells_removal};
 pub use link::{Lane, Link, Links};

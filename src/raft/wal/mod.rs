@@ -30,7 +30,7 @@ mod writer;
 
 use std::fmt;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
@@ -284,6 +284,25 @@ impl Wal {
     /// Totals for the metrics.
     pub fn counters(&self) -> &Arc<Counters> {
         &self.counters
+    }
+}
+
+/// A log that nobody writes to, opened without changing anything: a torn end stays where it is.
+pub struct ReadOnly {
+    reader: Reader,
+}
+
+impl ReadOnly {
+    /// Checks the log in `dir`. The caller sees to it that nobody writes.
+    pub fn open(dir: &Path) -> Result<(ReadOnly, Recovered), Error> {
+        let (index, recovered) = recover::look(dir)?;
+        let reader = Reader { dir: dir.to_owned(), index: Arc::new(Index::new(index)) };
+        Ok((ReadOnly { reader }, recovered))
+    }
+
+    /// Gives the entries from `from` to before `to`, in order, until `each` answers false.
+    pub fn walk(&self, from: u64, to: u64, each: &mut dyn FnMut(LogId, &[u8]) -> bool) -> Result<(), Error> {
+        self.reader.walk(from, to, each)
     }
 }
 

@@ -59,6 +59,17 @@ pub(super) fn open(options: &Options) -> Result<Opened, Error> {
     Ok(opened)
 }
 
+/// Recovers the log in the directory as [`open`] does, and changes nothing.
+pub(super) fn look(dir: &Path) -> Result<(Inner, Recovered), Error> {
+    let listing = segment::list(dir).map_err(|source| Error::Io { path: dir.to_owned(), source })?;
+    let segments = open_chain(dir, &listing)?;
+    if segments.is_empty() {
+        return Ok((Inner::default(), Recovered::default()));
+    }
+    let opened = Recovery { dir, segments, scan_from: None }.run()?;
+    Ok((opened.index, opened.recovered))
+}
+
 fn open_chain(dir: &Path, listing: &segment::Listing) -> Result<Vec<Segment>, Error> {
     let Some(&lowest) = listing.segments.first() else {
         return match listing.spares.last() {

@@ -139,8 +139,16 @@ impl Cluster {
         }
     }
 
-    /// Waits until every member that runs serves and follows the same leader, and returns the leader's index.
+    /// Waits until every member that runs follows the same leader and knows the names of all, and returns the leader's index.
     pub async fn wait_ready(&mut self) -> usize {
+        for index in self.running() {
+            let api = self.api(index);
+            let api = &api;
+            eventually("all members to publish their names", READY_TIMEOUT, || async move {
+                api.members().await.ok()?.iter().all(|m| !m.name.is_empty()).then_some(())
+            })
+            .await;
+        }
         self.leader().await
     }
 
