@@ -160,7 +160,7 @@ fn open(
 ) {
     let service = Service {
         door: doors.behind(listener.serves()),
-        options: doors::connection_options(config),
+        options: doors::connection_options(config, listener.serves()),
         shutdown: shutdown.clone(),
     };
     listener.announce();

@@ -13,7 +13,7 @@ use std::fmt::Debug;
 use std::io;
 use std::ops::{Bound, RangeBounds};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Bytes of durable entries kept in memory for followers and for apply.
 const CACHE_BYTES_MAX: usize = 4 << 20;
@@ -81,6 +81,16 @@ impl LogStore {
     /// The vote that this member stands by, before it is durable even.
     pub fn promised(&self) -> Option<Vote> {
         self.state.lock().promised
+    }
+
+    /// Entries up to here are gone.
+    pub fn purged(&self) -> Option<LogId> {
+        self.state.lock().purged
+    }
+
+    /// Since when an fdatasync of the log has been under way.
+    pub fn syncing_for(&self) -> Option<Duration> {
+        self.wal.counters().syncing_for()
     }
 
     /// Id of the last entry.

@@ -118,6 +118,23 @@ pub async fn ask_whether_removed(node: Arc<Node>) {
     }
 }
 
+/// As the leader, gives way when the log has not become durable for an election timeout: nothing can be committed by way of
+/// such a disk, while heartbeats would keep the others from electing somebody else; for ever.
+pub async fn watch_disk(node: Arc<Node>) {
+    loop {
+        tokio::time::sleep(node.patience() / 4).await;
+        let leads = node.leadership().leader == node.id() && !node.votes_alone();
+        let Some(stalled) = node.log().syncing_for().filter(|took| leads && *took > node.patience()) else {
+            continue;
+        };
+        tracing::warn!(?stalled, "the disk of the raft log stalls; another member should lead");
+        if let Err(error) = node.give_way().await {
+            tracing::warn!(%error, "could not hand over the lead");
+        }
+        tokio::time::sleep(node.patience()).await;
+    }
+}
+
 impl Node {
     /// Peers are reached where the table says, and those who are none any more are forgotten.
     fn follow_urls(&self, table: &View) {

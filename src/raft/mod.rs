@@ -5,6 +5,7 @@
 //! environment at its last flush, and the log is purged only below that, with a wide margin, because openraft panics when a
 //! purge overtakes queued work (openraft #2116). A fatal error of openraft ends the process: a restart takes a moment.
 
+mod alone;
 mod codec;
 mod log_store;
 mod members;
@@ -21,7 +22,7 @@ mod waiting;
 pub mod wal;
 pub mod wolf;
 
-pub use members::{ask_whether_removed, follow_table};
+pub use members::{ask_whether_removed, follow_table, watch_disk};
 pub use node::{Leadership, Node, Options, Started, State};
 pub use purge::Keep;
 pub use seed::seed;

@@ -1,5 +1,6 @@
 //! The facade: this member's part in consensus, as the engine sees it.
 
+use super::alone::go_on_alone;
 use super::log_store::LogStore;
 use super::network::{Activity, Network};
 use super::peer::{Link, Links};
@@ -60,6 +61,8 @@ pub struct Options {
     pub slow_apply: Duration,
     /// Which entries are kept.
     pub keep: Keep,
+    /// Go on alone, whoever else belonged to the cluster: what others must reach this member by.
+    pub alone: Option<Peer>,
     /// Call others by `wolf.raft`, and how.
     pub wolf: Option<super::wolf::Options>,
 }
@@ -126,11 +129,8 @@ impl Node {
     /// that votes alone leads, and has applied everything in its log, when this returns; others go on at their own pace.
     pub async fn start(options: Options, links: Links, state: State) -> io::Result<Started> {
         let State { applier, store, on_applied, flusher } = state;
-        let (flushed, installed) = {
-            let applier = applier.lock();
-            (applier.applied(), applier.installed())
-        };
-        let (log, purged) = open_log(&options, flushed, installed.is_some())?;
+        let (log, purged) = open_log(&options, &applier.lock())?;
+        let flushed = applier.lock().applied();
         let waiting = Arc::new(Waiting::new(rand::random()));
         let (applied_sender, applied) = watch::channel(flushed.unwrap_or_default());
         let machine = StateMachine::new(super::state_machine::Parts {
@@ -289,9 +289,10 @@ impl Node {
         let now = Instant::now();
         for (id, heard) in heartbeats {
             let peer = || format!("{id:x}");
-            let is_active = heard.as_ref().map(|at| at.elapsed()).is_some_and(|ago| {
-                ago < self.election_timeout && !self.activity.has_failed_within(*id, ago)
-            });
+            let is_active = heard
+                .as_ref()
+                .map(|at| at.elapsed())
+                .is_some_and(|ago| ago < self.election_timeout && !self.activity.has_failed_within(*id, ago));
             if is_active && !active.contains_key(id) {
                 active.insert(*id, now);
                 tracing::info!("peer-id" = peer(), "peer became active");
@@ -332,8 +333,9 @@ impl Node {
     }
 
     /// A member called in the name of `vote`: a sign of life, if that is the leader's.
-    pub(super) fn hears_from(&self, _from: MemberId, vote: &Vote) {
-        if vote.committed && vote.leader_id.term >= self.leadership.borrow().term {
+    pub(super) fn hears_from(&self, from: MemberId, vote: &Vote) {
+        let leads = vote.committed && vote.leader_id.voted_for == from;
+        if leads && vote.leader_id.term >= self.leadership.borrow().term {
             self.hears_now();
         }
     }
@@ -481,22 +483,22 @@ impl Node {
     }
 }
 
-/// Opens the log, which must go on where the state ends.
-fn open_log(
-    options: &Options,
-    flushed: Option<LogPosition>,
-    is_installed: bool,
-) -> io::Result<(LogStore, u64)> {
+/// Opens the log, which must go on where the state ends. Gives the last purged index, too.
+fn open_log(options: &Options, state: &Applier) -> io::Result<(LogStore, u64)> {
+    let flushed = state.applied();
     let mut wal_options = wal::Options::new(options.wal_dir.clone());
     wal_options.sync = options.fsync;
     wal_options.scan_from = flushed.map(|p| p.index);
-    let (wal, recovered) = Wal::open(wal_options).map_err(io::Error::other)?;
+    let (wal, mut recovered) = Wal::open(wal_options).map_err(io::Error::other)?;
     if recovered.torn_bytes > 0 {
         tracing::info!(bytes = recovered.torn_bytes, "cut the torn tail of the raft log");
     }
+    if let Some(peer) = &options.alone {
+        go_on_alone(&wal, &mut recovered, state.membership(), options.id, peer.clone())?;
+    }
     let purged = recovered.purged.map_or(0, |id| id.index);
     let log = LogStore::new(wal, recovered)?;
-    if !is_installed {
+    if state.installed().is_none() {
         check_continuity(flushed, &log)?;
     }
     Ok((log, purged))

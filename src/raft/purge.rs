@@ -19,6 +19,9 @@ pub struct Keep {
     pub step: u64,
 }
 
+/// Entries kept for a follower that a snapshot is on its way to; one that needs more time is beyond help.
+const BEHIND_SNAPSHOT_MAX: u64 = 500_000;
+
 impl Default for Keep {
     fn default() -> Keep {
         Keep { margin: 100_000, for_followers: 500_000, step: 10_000 }
@@ -29,14 +32,16 @@ impl Node {
     /// Lets go of log entries well below `flushed`, the last entry whose effect is in the state environment.
     pub async fn purge(&self, flushed: LogPosition) {
         let keep = self.keep();
+        self.forget_installed();
         let mut upto = flushed.index.saturating_sub(keep.margin);
         if let Some(needed) = self.needed_from() {
             let least = flushed.index.saturating_sub(keep.for_followers.max(keep.margin));
             upto = upto.min(needed.saturating_sub(1).max(least));
         }
         // Where a snapshot on its way to a follower ends, the log must go on: else it would need another one.
-        let snapshot = self.activity().needed_from(|id, index| self.has_reached(id, index));
-        upto = upto.min(snapshot.unwrap_or(u64::MAX));
+        if let Some(needed) = self.activity().needed_from(|id, index| self.has_reached(id, index)) {
+            upto = upto.min(needed.max(flushed.index.saturating_sub(BEHIND_SNAPSHOT_MAX)));
+        }
         if upto < self.purged.load(Ordering::Relaxed) + keep.step {
             return;
         }
@@ -53,6 +58,14 @@ impl Node {
         }
         if let Err(error) = trigger.purge_log(upto).await {
             tracing::warn!(%error, "could not purge the raft log");
+        }
+    }
+
+    /// After a state was received, the log is purged up to there; then it goes on from the state as any other.
+    fn forget_installed(&self) {
+        let mut applier = self.applier().lock();
+        if applier.installed().is_some_and(|at| self.log().purged().is_some_and(|id| id.index >= at.index)) {
+            applier.clear_installed();
         }
     }
 

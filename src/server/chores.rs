@@ -23,6 +23,7 @@ pub fn spawn(config: &Config, member: &Running, shutdown: &Shutdown) -> Vec<Join
         // These go on until the lead has changed hands.
         tokio::spawn(raft::follow_table(Arc::clone(member.node()))),
         tokio::spawn(raft::ask_whether_removed(Arc::clone(member.node()))),
+        tokio::spawn(raft::watch_disk(Arc::clone(member.node()))),
         tokio::spawn(member.follow_lead()),
     ];
     let (hub, stopped) = (engine.hub().clone(), stop());

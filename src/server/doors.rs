@@ -64,11 +64,11 @@ impl Doors {
 }
 
 /// Settings of connections.
-pub fn connection_options(config: &Config) -> connection::Options {
+pub fn connection_options(config: &Config, serves: Serves) -> connection::Options {
     connection::Options {
         streams_max: config.listen.streams_max,
         ping_interval: config.listen.keepalive.interval,
         ping_timeout: config.listen.keepalive.timeout.unwrap_or(PING_TIMEOUT),
-        min_ping_time: config.listen.keepalive.min_time,
+        min_ping_time: (serves != Serves::Peer).then_some(config.listen.keepalive.min_time),
     }
 }

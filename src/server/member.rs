@@ -211,6 +211,10 @@ pub async fn start(config: &Config, founding: Founding) -> Result<Running, Error
         request_timeout,
         slow_apply: config.slow.apply,
         keep: keep(&config.raft),
+        alone: config
+            .cluster
+            .force_new
+            .then(|| Peer { name: config.name.clone(), urls: texts(&config.cluster.advertise_peer) }),
         wolf: (config.peer_transport.transport == Transport::Wolf).then(|| wolf.clone()),
     };
     let me = peer::Identity { cluster: identity.cluster, member: identity.member };
@@ -247,12 +251,25 @@ pub async fn start(config: &Config, founding: Founding) -> Result<Running, Error
     let leads_in = node.votes_alone().then(|| node.leadership().term);
     if let Some(term) = leads_in {
         leases.promote(term, election_timeout);
+        if config.cluster.force_new {
+            part_with_others(&engine).await?;
+        }
         publish(config, &engine).await;
     }
     auth.tokens.learn(vec![TokenChange::RevokedAll]); // those that the log tells of have gone with the process
     let inbox = Inbox { dir: member_dir, quota: quota.unwrap_or(QUOTA_UNLIMITED) };
     let wolf = (table, wolf);
     Ok(Running { engine, node, leases, hub, flusher, inbox, wolf, election_timeout, leads_in, failed })
+}
+
+/// The table of members becomes that of this member alone.
+async fn part_with_others(engine: &Engine) -> Result<(), Error> {
+    for member in engine.members() {
+        if member.id != engine.identity().member {
+            engine.write(Origin::Server, Command::RemoveMember { id: member.id }).await?;
+        }
+    }
+    Ok(())
 }
 
 /// How members connect to each other over TLS, if there are certificates for it.

@@ -28,13 +28,14 @@ mod tests;
 mod window;
 mod writer;
 
+use parking_lot::Mutex;
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 pub use batch::Batch;
 use index::Index;
@@ -178,6 +179,7 @@ pub struct Counters {
     fsyncs: AtomicU64,
     fsync_nanos: AtomicU64,
     written_bytes: AtomicU64,
+    writing_since: Mutex<Option<Instant>>,
     #[cfg(test)]
     fail_writes: std::sync::atomic::AtomicBool,
 }
@@ -196,6 +198,19 @@ impl Counters {
     /// Bytes written, with padding.
     pub fn written_bytes(&self) -> u64 {
         self.written_bytes.load(Ordering::Relaxed)
+    }
+
+    /// How long the write or fdatasync that is under way has taken so far.
+    pub fn syncing_for(&self) -> Option<Duration> {
+        self.writing_since.lock().map(|since| since.elapsed())
+    }
+
+    fn begin_write(&self) {
+        *self.writing_since.lock() = Some(Instant::now());
+    }
+
+    fn end_write(&self) {
+        *self.writing_since.lock() = None;
     }
 
     fn synced(&self, took: Duration) {

@@ -209,11 +209,16 @@ impl Writer {
 
     /// Writes the buffer; with `sync`, everything written so far is durable afterwards.
     fn flush(&mut self, sync: bool) -> io::Result<()> {
+        self.links.counters.begin_write();
         if !self.buf.is_empty() {
             self.write()?;
         }
-        if sync && self.unsynced {
+        let is_due = sync && self.unsynced;
+        if is_due {
             self.make_durable()?;
+        }
+        self.links.counters.end_write();
+        if is_due {
             let purged = self.links.index.drop_purged();
             self.links.preparer.retire(purged);
         }
