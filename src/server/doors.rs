@@ -54,8 +54,10 @@ impl Doors {
     /// What stands behind a listener.
     pub fn behind(&self, serves: Serves) -> Door {
         match serves {
-            Serves::All => Door::new(Some(Grpc::Clients(self.grpc.clone())), Some(self.clients.clone())),
-            Serves::GrpcOnly => Door::new(Some(Grpc::Clients(self.grpc.clone())), None),
+            Serves::All => {
+                Door::new(Some(Grpc::Clients(Box::new(self.grpc.clone()))), Some(self.clients.clone()))
+            }
+            Serves::GrpcOnly => Door::new(Some(Grpc::Clients(Box::new(self.grpc.clone()))), None),
             Serves::HttpOnly => Door::new(None, Some(self.clients.clone())),
             Serves::Metrics => Door::new(None, Some(self.metrics.clone())),
             Serves::Peer => Door::new(Some(Grpc::Members(self.members.clone())), Some(self.peers.clone())),
