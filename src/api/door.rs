@@ -21,13 +21,16 @@ pub struct Door {
     http: Option<Http>,
 }
 
+/// Services for other members, whoever offers them.
+pub type Members = Routes;
+
 /// gRPC services.
 #[derive(Clone)]
 pub enum Grpc {
     /// Those for clients.
     Clients(Box<Front>),
     /// Those for other members.
-    Members(Routes),
+    Members(Members),
 }
 
 impl Grpc {

@@ -40,7 +40,7 @@ pub const GATES: [Gate; 9] = [
         "No effect: checkpoints are always kept; needs LeaseCheckpoint, as in etcd",
     ),
     alpha("PriorityRequest", "No effect: proposals are bounded where they enter"),
-    alpha("SetMemberLocalAddr", "No effect: there are no other members to connect to"),
+    alpha("SetMemberLocalAddr", "No effect: the system chooses the local address"),
     alpha("StopGRPCServiceOnDefrag", "Health checks say no during a defragmentation; requests are served"),
     beta(
         "TxnModeWriteWithSharedBuffer",

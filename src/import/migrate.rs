@@ -96,7 +96,7 @@ fn alone(members: &BTreeMap<MemberId, Member>, survey: &Survey) -> Result<Member
     match members.get(&id) {
         Some(member) if members.len() == 1 && !member.is_learner => Ok(member.clone()),
         Some(_) => Err(Error::Refused(format!(
-            "the cluster has {} members, and kvist runs clusters of one for now: take a snapshot of it, and restore \
+            "the cluster has {} members, and a cluster cannot be moved member by member: take a snapshot of it, and restore \
              that with kvist snapshot restore",
             members.len()
         ))),

@@ -58,7 +58,6 @@ const READ_BYTES: usize = 4 << 20;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use openraft::entry::RaftPayload;
 
     fn membership(voters: &[u64]) -> Membership {
         let voters: BTreeSet<u64> = voters.iter().copied().collect();

@@ -88,8 +88,11 @@ fn logged(payload: Payload) -> Logged {
     }
 }
 
+/// A membership as plain data: the set of voters, two while joint, and every member.
+pub type Stated = (Vec<BTreeSet<u64>>, BTreeMap<u64, Peer>);
+
 /// Voters (two sets while they change) and all members of a membership as the state stores it.
-pub fn parse_membership(bytes: &[u8]) -> io::Result<(Vec<BTreeSet<u64>>, BTreeMap<u64, Peer>)> {
+pub fn parse_membership(bytes: &[u8]) -> io::Result<Stated> {
     let stored = codec::decode_membership(bytes)?;
     let membership = stored.membership();
     let peers = membership.nodes().map(|(id, peer)| (*id, peer.clone())).collect();

@@ -1,7 +1,7 @@
 //! What is served where: the protocols over one engine, put together for each kind of listener. Called by `server`.
 
 use crate::api::connection::{self, Serves};
-use crate::api::door::{Door, Grpc};
+use crate::api::door::{Door, Grpc, Members};
 use crate::api::etcd::{self, Etcd};
 use crate::api::grpc::Front;
 use crate::api::http::{self, Http};
@@ -9,7 +9,6 @@ use crate::config::Config;
 use crate::engine::Engine;
 use crate::shutdown::Shutdown;
 use std::time::Duration;
-use tonic::service::Routes;
 
 /// Bytes that a gRPC message may have beyond those of a request (G-5).
 const MESSAGE_OVERHEAD: usize = 512 << 10;
@@ -22,12 +21,12 @@ pub struct Doors {
     clients: Http,
     metrics: Http,
     peers: Http,
-    members: Routes,
+    members: Members,
 }
 
 impl Doors {
     /// The protocols over an engine, and the services for other members. Long streams end when `shutdown` is requested.
-    pub fn new(config: &Config, engine: &Engine, members: Routes, shutdown: &Shutdown) -> Doors {
+    pub fn new(config: &Config, engine: &Engine, members: Members, shutdown: &Shutdown) -> Doors {
         let options = etcd::Options {
             txn_ops_max: config.limits.txn_ops_max as usize,
             request_bytes_max: config.limits.request_bytes_max as usize,

@@ -1,6 +1,7 @@
 //! A member without its doors: storage, engine and consensus put together, and taken apart in order. Called by `server`.
 
 use super::{Error, auth, bootstrap};
+use crate::api::door::Members;
 use crate::auth::TokenChange;
 use crate::config::{Config, Transport};
 use crate::engine::apply::{Applier, Effects, LogPosition};
@@ -26,7 +27,6 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
-use tonic::service::Routes;
 
 /// Bytes of changes in memory that start a flush. LMDB holds every page that a flush touches in anonymous memory, and keeps
 /// the memory for the next one: with random keys about ten times this.
@@ -75,12 +75,12 @@ impl Running {
     }
 
     /// What other members call.
-    pub fn services(&self) -> Routes {
+    pub fn services(&self) -> Members {
         let Identity { cluster, member } = self.engine.identity();
         let me = peer::Identity { cluster, member };
         let engine = Arc::new(OnceLock::from(self.engine.clone()));
         let (table, options) = self.wolf.clone();
-        Routes::new(Service::server(Arc::clone(&self.node), me, engine, self.inbox.clone()))
+        Members::new(Service::server(Arc::clone(&self.node), me, engine, self.inbox.clone()))
             .add_service(wolf::Service::server(&self.node, table, options))
     }
 
@@ -345,7 +345,7 @@ pub async fn publish(config: &Config, engine: &Engine) {
             match engine.write(Origin::Server, Command::PublishMember(member)).await {
                 Ok(_) => break,
                 Err(error) => {
-                    tracing::warn!(%error, "failed to publish local member to cluster through raft")
+                    tracing::warn!(%error, "failed to publish local member to cluster through raft");
                 }
             }
         }

@@ -35,6 +35,24 @@ async fn a_killed_leader_is_replaced() {
     cluster.same_hash(&[0, 1, 2]).await;
 }
 
+/// A leader that is killed and starts again before anybody misses it leads in a new term, if at all: entries of the old one
+/// may have reached followers without having become durable here.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_that_comes_back_at_once_begins_a_new_term() {
+    let mut cluster = Cluster::start(3).await;
+    for _ in 0..3 {
+        let leader = cluster.leader().await;
+        let term = cluster.api(leader).status().await.expect("status").raft_term;
+        cluster.members[leader].kill();
+        cluster.members[leader].start();
+        cluster.serves(leader).await;
+        let next = cluster.leader().await;
+        assert!(cluster.api(next).status().await.expect("status").raft_term > term);
+        cluster.api(next).put("key", "value").await.expect("put");
+    }
+    cluster.same_hash(&[0, 1, 2]).await;
+}
+
 /// A paused leader is replaced, and follows when it goes on.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_paused_leader_is_replaced() {

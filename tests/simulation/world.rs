@@ -444,7 +444,7 @@ impl World {
                     client.open(member, self.members[member].running());
                 }
                 Some(member) if self.rng.random_bool(0.1) => {
-                    client.ask_progress(self.members[member].running())
+                    client.ask_progress(self.members[member].running());
                 }
                 Some(_) if self.rng.random_bool(0.3) => {
                     client.read(self.rng.random_range(1..20), &self.members, &self.history);

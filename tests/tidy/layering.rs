@@ -56,6 +56,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "mvcc::Store",
             "mvcc::transfer",
             "pb",
+            "tls::client",
             "types",
         ],
     ),

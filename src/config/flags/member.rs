@@ -34,17 +34,17 @@ pub(super) const MEMBER: &[Flag] = &[
         Urls(|d, v| d.listen_client_http_urls = v),
         "URLs for HTTP alone, which listen-client-urls then do not serve.",
     ),
-    tuning(
+    flag(
         "snapshot-count",
         "10000",
         Uint(|d, v| d.raft.snapshot_count = v),
-        "Number of applied entries after which a snapshot is taken.",
+        "Number of applied entries after which the raft log is purged.",
     ),
-    tuning(
+    flag(
         "snapshot-catchup-entries",
         "5000",
         Uint(|d, v| d.raft.snapshot_catchup_entries = v),
-        "Number of entries kept after a snapshot for followers that are behind.",
+        "Number of entries kept then for followers that are behind; with the default, 500000.",
     ),
     flag(
         "heartbeat-interval",

@@ -130,7 +130,6 @@ mod tests {
     use crate::engine::command::Command;
     use crate::engine::entry::{Entry, Ticket};
     use crate::raft::{Membership, Payload, Peer};
-    use openraft::entry::RaftPayload;
     use proptest::prelude::*;
     use std::collections::{BTreeMap, BTreeSet};
 

@@ -138,14 +138,14 @@ fn what_no_leader_sends_is_refused() {
         &|v| v["entries"][0]["payload"] = json!({ "SnapshotPointer": { "id": "x" } }),
         &|v| {
             v["entries"][0]["payload"] =
-                json!({ "Normal": { "data": { "client": "c1", "serial": 4, "status": "on" } } })
+                json!({ "Normal": { "data": { "client": "c1", "serial": 4, "status": "on" } } });
         },
         &|v| {
-            v["entries"][0]["payload"] = json!({ "Normal": { "data": { "cmd": "Put", "args": {}, "time_ms": 1, "origin": "server" } } })
+            v["entries"][0]["payload"] = json!({ "Normal": { "data": { "cmd": "Put", "args": {}, "time_ms": 1, "origin": "server" } } });
         },
         &|v| {
             v["entries"][0]["payload"] =
-                json!({ "ConfigChange": { "membership": { "members": [1], "nodes": {} } } })
+                json!({ "ConfigChange": { "membership": { "members": [1], "nodes": {} } } });
         },
         &|v| {
             v.as_object_mut().unwrap().remove("term");
