@@ -47,11 +47,14 @@ struct Inner {
     table: Arc<Vec<(MemberId, Peer)>>,
     /// Connections to those of them that are not us.
     links: Vec<Link>,
-    hears: Box<dyn Fn(MemberId, &Vote) + Send + Sync>,
+    hears: Hears,
     /// The snapshot that is coming in.
     inbox: Mutex<Inbox>,
     options: Options,
 }
+
+/// Is told of every leader that calls.
+type Hears = Box<dyn Fn(MemberId, &Vote) + Send + Sync>;
 
 /// What is said of a call that fails: which code, and why.
 type Failure = (ErrorCode, String);
@@ -67,8 +70,7 @@ pub(super) struct Parts {
     pub table: Vec<(MemberId, Peer)>,
     /// Connections to those of them that are not us.
     pub links: Vec<Link>,
-    /// Told of every leader and candidate that calls.
-    pub hears: Box<dyn Fn(MemberId, &Vote) + Send + Sync>,
+    pub hears: Hears,
     pub options: Options,
 }
 
@@ -228,10 +230,10 @@ impl Inner {
     /// What openraft may see of a request. Nothing if the entry before has another term here: then the leader is heard, but
     /// our entries stay until there are others for their places.
     async fn plan(&self, append: json::Append) -> Result<Option<AppendEntriesRequest<Types>>, String> {
-        if let Some(prev) = append.prev {
-            if self.id_at(prev.index).await?.is_some_and(|ours| ours != prev) {
-                return Ok(None);
-            }
+        if let Some(prev) = append.prev
+            && self.id_at(prev.index).await?.is_some_and(|ours| ours != prev)
+        {
+            return Ok(None);
         }
         let committed = self.committed().await?;
         for entry in
@@ -386,7 +388,7 @@ impl Calls for Service {
                 ok.term = leader.leader_id.term;
                 match answer {
                     AppendEntriesResponse::Success | AppendEntriesResponse::PartialSuccess(_) => {
-                        ok.success = true
+                        ok.success = true;
                     }
                     AppendEntriesResponse::Conflict => {
                         let (term, index) = to_wire(self.0.log.last().as_ref());
