@@ -34,9 +34,6 @@ use tonic::{Request, Response, Status};
 /// How long another member may take to say whether it is in a cluster.
 const METRICS_TIME_MAX: Duration = Duration::from_secs(1);
 
-/// Told of each sign of life of a leader: who called, in the name of which vote.
-pub type Hears = Box<dyn Fn(MemberId, &Vote) + Send + Sync>;
-
 /// See the module. Cheap to clone.
 #[derive(Clone)]
 pub struct Service(Arc<Inner>);
@@ -56,6 +53,9 @@ struct Inner {
     options: Options,
 }
 
+/// Is told of every leader that calls.
+type Hears = Box<dyn Fn(MemberId, &Vote) + Send + Sync>;
+
 /// What is said of a call that fails: which code, and why.
 type Failure = (ErrorCode, String);
 
@@ -70,7 +70,6 @@ pub(super) struct Parts {
     pub table: Vec<(MemberId, Peer)>,
     /// Connections to those of them that are not us.
     pub links: Vec<Link>,
-    /// Told of every leader and candidate that calls.
     pub hears: Hears,
     pub options: Options,
 }
