@@ -164,7 +164,7 @@ fn open(
 ) {
     let service = Service {
         door: doors.behind(listener.serves()),
-        options: doors::connection_options(config),
+        options: doors::connection_options(config, listener.serves()),
         shutdown: shutdown.clone(),
     };
     listener.announce();

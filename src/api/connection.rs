@@ -32,8 +32,8 @@ pub struct Options {
     pub ping_interval: Option<Duration>,
     /// How long the answer may take.
     pub ping_timeout: Duration,
-    /// Least time between a client's pings.
-    pub min_ping_time: Duration,
+    /// Least time between a client's pings; `None`: whoever connects is one of us, and needs no guard.
+    pub min_ping_time: Option<Duration>,
 }
 
 /// What is served on a listener.
@@ -129,8 +129,24 @@ where
         .max_concurrent_streams(options.streams_max)
         .keep_alive_interval(options.ping_interval)
         .keep_alive_timeout(options.ping_timeout);
-    let stream = TokioIo::new(Guard::new(Coalesced::new(stream), options.min_ping_time));
-    let mut connection = std::pin::pin!(builder.serve_connection(stream, requests));
+    let stream = Coalesced::new(stream);
+    match options.min_ping_time {
+        Some(least) => {
+            let stream = TokioIo::new(Guard::new(stream, least));
+            until_shutdown(builder.serve_connection(stream, requests), shutdown).await
+        }
+        None => until_shutdown(builder.serve_connection(TokioIo::new(stream), requests), shutdown).await,
+    }
+}
+
+async fn until_shutdown<S>(
+    connection: http2::Connection<TokioIo<S>, Requests, TokioExecutor>,
+    shutdown: Shutdown,
+) -> hyper::Result<()>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let mut connection = std::pin::pin!(connection);
     tokio::select! {
         result = connection.as_mut() => result,
         () = shutdown.requested() => {

@@ -25,7 +25,7 @@ pub struct Door {
 #[derive(Clone)]
 pub enum Grpc {
     /// Those for clients.
-    Clients(Front),
+    Clients(Box<Front>),
     /// Those for other members.
     Members(Routes),
 }
@@ -33,7 +33,7 @@ pub enum Grpc {
 impl Grpc {
     fn call(&self, request: Request<Incoming>) -> Reply {
         match self {
-            Grpc::Clients(front) => front.clone().call(request),
+            Grpc::Clients(front) => Front::clone(front).call(request),
             Grpc::Members(routes) => {
                 let mut routes = routes.clone();
                 Box::pin(async move { routes.call(request).await })

@@ -42,6 +42,9 @@ enum Line<'e> {
         at: Position,
         time_ms: u64,
         origin: Asker<'e>,
+        /// The member that asked the leader, and its number for this.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        ticket: Option<(u64, u64)>,
         command: Cow<'e, Command>,
     },
 }
@@ -89,6 +92,7 @@ fn line(at: Position, logged: &Logged) -> Line<'_> {
             at,
             time_ms: entry.time_ms(),
             origin: Asker::of(entry.origin()),
+            ticket: entry.ticket().map(|ticket| (ticket.proposer, ticket.number)),
             command: without_secrets(entry.command()),
         },
     }

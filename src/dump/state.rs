@@ -31,6 +31,8 @@ enum Line<'s> {
         cluster_version: String,
         downgrade: Option<String>,
         auth: Auth,
+        /// Members that were removed; they never come back.
+        removed: &'s BTreeSet<MemberId>,
         voters: Vec<BTreeSet<u64>>,
         peers: BTreeMap<u64, Peer>,
     },
@@ -115,6 +117,7 @@ fn summary(applier: &Applier, store: &Store, lines: &mut Lines<impl Write>) -> R
         cluster_version: versions.cluster.to_string(),
         downgrade: versions.downgrade.map(|version| version.to_string()),
         auth: Auth { enabled: auth.is_enabled(), revision: auth.revision() },
+        removed: applier.removed(),
         voters,
         peers,
     })?;

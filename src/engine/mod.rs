@@ -230,7 +230,7 @@ impl Engine {
 
     /// Whether this member leads.
     pub fn leads(&self) -> bool {
-        self.status().leader == self.0.identity.member
+        self.0.consensus.status().leader == self.0.identity.member
     }
 
     /// Refuses what needs space when the quota is reached, and raises the alarm then. `cost`: bytes it may add.

@@ -58,6 +58,7 @@ const READ_BYTES: usize = 4 << 20;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use openraft::entry::RaftPayload;
 
     fn membership(voters: &[u64]) -> Membership {
         let voters: BTreeSet<u64> = voters.iter().copied().collect();
@@ -80,7 +81,7 @@ mod tests {
         let first = Payload::Membership(membership(&[1, 2, 3]));
         batch.vote(&codec::encode_vote(&Vote::new_committed(3, 2)));
         batch.entry(wal::LogId { term: 0, index: 0 }, |out| codec::encode_payload(&first, out));
-        batch.entry(wal::LogId { term: 3, index: 1 }, |out| codec::encode_payload(&Payload::blank(), out));
+        batch.entry(wal::LogId { term: 3, index: 1 }, |out| codec::encode_payload(&Payload::Blank, out));
         let (sender, done) = std::sync::mpsc::sync_channel(1);
         wal.append(batch, Durability::Sync, Box::new(move |result| sender.send(result).unwrap()));
         done.recv().unwrap().unwrap();

@@ -109,8 +109,9 @@ pub async fn ask_whether_removed(node: Arc<Node>) {
         if node.leadership().leader != 0 {
             continue;
         }
-        let others: Vec<MemberId> =
-            node.applier().lock().members().keys().copied().filter(|id| *id != node.id()).collect();
+        let mut others: BTreeSet<MemberId> = node.applier().lock().members().keys().copied().collect();
+        others.extend(node.known.keys());
+        others.remove(&node.id());
         for id in others {
             // Who does not answer, or has no leader either, is no help; a refusal is noticed on the way.
             let _ = tokio::time::timeout(node.patience(), node.put_to(id, &question)).await;
@@ -200,12 +201,14 @@ impl Node {
         }
     }
 
-    /// Hands over to whoever is furthest, if somebody is there who can take over at once.
+    /// Hands over to whoever is furthest, if somebody is there who can take over at once. Waits for an election, not longer:
+    /// the others may be stopping, too.
     pub async fn give_way(&self) -> Result<(), Error> {
         let able = self.peers().into_iter().filter(|peer| peer.is_voter && peer.active_ms.is_some());
         let best = able.min_by_key(|peer| peer.behind.unwrap_or(u64::MAX)).ok_or(Error::BadTransferee)?;
         tracing::info!("new-leader-member-id" = format!("{:x}", best.id), "leadership transfer starting");
-        self.hand_over(best.id).await
+        let limit = self.patience() * 2;
+        tokio::time::timeout(limit, self.hand_over(best.id)).await.unwrap_or(Err(Error::Timeout))
     }
 
     /// Puts a question to another member; to the leader until there is one that answers.

@@ -7,6 +7,8 @@
 
 mod alone;
 mod codec;
+mod facade;
+mod leadership;
 mod log_store;
 mod members;
 mod network;
@@ -22,8 +24,9 @@ mod waiting;
 pub mod wal;
 pub mod wolf;
 
+pub use leadership::Leadership;
 pub use members::{ask_whether_removed, follow_table, watch_disk};
-pub use node::{Leadership, Node, Options, Started, State};
+pub use node::{Node, Options, Started, State};
 pub use purge::Keep;
 pub use seed::seed;
 pub use stopped::{Logged, StoppedLog, StoppedVote, parse_membership};

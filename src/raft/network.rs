@@ -30,8 +30,8 @@ pub struct Activity(Arc<Noticed>);
 struct Noticed {
     /// Somebody says that this member was removed.
     removed: Notify,
-    /// When a call to a peer failed last.
-    failures: Mutex<HashMap<MemberId, Instant>>,
+    /// When a connection to a peer broke last, or could not be made.
+    losses: Mutex<HashMap<MemberId, Instant>>,
     /// Where the snapshot stands that is being sent, or was sent last, for each peer that needed one.
     snapshots: Mutex<HashMap<MemberId, u64>>,
 }
@@ -42,14 +42,14 @@ impl Activity {
         self.0.removed.notify_one();
     }
 
-    /// A call to a peer failed.
-    pub fn failed(&self, peer: MemberId) {
-        self.0.failures.lock().insert(peer, Instant::now());
+    /// A peer can't be reached.
+    pub fn lost(&self, peer: MemberId) {
+        self.0.losses.lock().insert(peer, Instant::now());
     }
 
-    /// Whether a call to a peer has failed in the last while.
-    pub fn has_failed_within(&self, peer: MemberId, last: Duration) -> bool {
-        self.0.failures.lock().get(&peer).is_some_and(|at| at.elapsed() <= last)
+    /// Whether a peer could not be reached at some time since `ago`.
+    pub fn is_lost_since(&self, peer: MemberId, ago: Duration) -> bool {
+        self.0.losses.lock().get(&peer).is_some_and(|at| at.elapsed() <= ago)
     }
 
     /// Resolves when somebody says that this member was removed.

@@ -1,6 +1,7 @@
 //! The facade: this member's part in consensus, as the engine sees it.
 
 use super::alone::go_on_alone;
+use super::leadership::Leadership;
 use super::log_store::LogStore;
 use super::network::{Activity, Network};
 use super::peer::{Link, Links};
@@ -10,20 +11,13 @@ use super::reads::{self, Read};
 use super::state_machine::{OnApplied, StateMachine};
 use super::waiting::Waiting;
 use super::wal::{self, Wal};
-use super::{Peer, Types, Vote};
+use super::{Peer, Types};
 use crate::engine::apply::{Applier, LogPosition};
-use crate::engine::ask::{Answer, Question, Whom};
-use crate::engine::command::Applied;
-use crate::engine::consensus::{BoxFuture, Consensus, PeerState, Status};
-use crate::engine::entry::Entry;
-use crate::engine::error::Error;
 use crate::engine::flusher::Flusher;
-use crate::metrics::METRICS;
 use crate::mvcc::Store;
 use crate::types::MemberId;
 use openraft::async_runtime::WatchReceiver;
-use openraft::errors::Fatal;
-use openraft::{Instant as _, Raft, ServerState, SnapshotPolicy};
+use openraft::{Raft, ServerState, SnapshotPolicy};
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, HashMap};
 use std::io;
@@ -33,11 +27,6 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, watch};
 
-/// Proposals in flight; beyond this new ones are refused.
-const PROPOSALS_MAX: u64 = 50_000;
-/// Silence of the leader after which there is none, in election timeouts: an election begins after one to two of them.
-const SILENCE_ELECTIONS: u32 = 2;
-
 /// Settings.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -45,6 +34,8 @@ pub struct Options {
     pub id: MemberId,
     /// The first members, if this is the first start of a new cluster.
     pub founders: BTreeMap<MemberId, Peer>,
+    /// The members that this one began with, wherever that was: whom it may ask before it knows better.
+    pub known: BTreeMap<MemberId, Peer>,
     /// Directory of the log.
     pub wal_dir: PathBuf,
     /// Whether to sync at all; only tests say no.
@@ -67,41 +58,34 @@ pub struct Options {
     pub wolf: Option<super::wolf::Options>,
 }
 
-/// Who leads, as this member sees it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub struct Leadership {
-    /// The term.
-    pub term: u64,
-    /// Its leader, if that has shown a sign of life lately, or 0.
-    pub leader: MemberId,
-}
-
 /// This member's part in consensus.
 pub struct Node {
-    id: MemberId,
-    raft: Raft<Types, StateMachine>,
-    log: LogStore,
-    links: Links,
-    activity: Activity,
-    applier: Arc<Mutex<Applier>>,
-    applied: watch::Receiver<LogPosition>,
-    waiting: Arc<Waiting>,
-    forwards: mpsc::Sender<Forward>,
-    reads: mpsc::Sender<Read>,
-    leadership: watch::Sender<Leadership>,
-    request_timeout: Duration,
-    election_timeout: Duration,
-    heartbeat: Duration,
-    keep: Keep,
-    proposals: AtomicU64,
+    pub(super) id: MemberId,
+    pub(super) raft: Raft<Types, StateMachine>,
+    pub(super) log: LogStore,
+    pub(super) links: Links,
+    pub(super) activity: Activity,
+    pub(super) applier: Arc<Mutex<Applier>>,
+    pub(super) applied: watch::Receiver<LogPosition>,
+    pub(super) waiting: Arc<Waiting>,
+    pub(super) forwards: mpsc::Sender<Forward>,
+    pub(super) reads: mpsc::Sender<Read>,
+    pub(super) leadership: watch::Sender<Leadership>,
+    pub(super) request_timeout: Duration,
+    pub(super) election_timeout: Duration,
+    pub(super) heartbeat: Duration,
+    pub(super) keep: Keep,
+    pub(super) proposals: AtomicU64,
     /// Leader of a cluster in which nobody else votes: local reads are linearizable.
-    is_sole_voter_leader: AtomicBool,
+    pub(super) is_sole_voter_leader: AtomicBool,
     pub(super) purged: AtomicU64,
-    started: Instant,
+    pub(super) started: Instant,
     /// When the leader was heard last, milliseconds since the start.
-    heard_ms: AtomicU64,
+    pub(super) heard_ms: AtomicU64,
+    /// The members that this one began with.
+    pub(super) known: BTreeMap<MemberId, Peer>,
     /// Since when each peer has answered without a break.
-    active_since: Mutex<HashMap<MemberId, Instant>>,
+    pub(super) active_since: Mutex<HashMap<MemberId, Instant>>,
 }
 
 /// A started node, and what ends when it fails.
@@ -172,6 +156,7 @@ impl Node {
             purged: AtomicU64::new(purged),
             started: Instant::now(),
             heard_ms: AtomicU64::new(0),
+            known: options.known.clone(),
             active_since: Mutex::default(),
         });
         let linked = Arc::downgrade(&node);
@@ -236,175 +221,11 @@ impl Node {
         self.is_sole_voter_leader.load(Ordering::SeqCst)
     }
 
-    fn is_sole_voter(&self) -> bool {
+    pub(super) fn is_sole_voter(&self) -> bool {
         let metrics = self.raft.server_metrics();
         let metrics = metrics.borrow_watched();
         let mut voters = metrics.membership_config.voter_ids();
         voters.next() == Some(self.id) && voters.next().is_none()
-    }
-
-    /// Takes note of where consensus stands.
-    fn observe(&self) {
-        let metrics = self.raft.metrics();
-        let metrics = metrics.borrow_watched();
-        let term = metrics.vote.leader_id.term;
-        let is_sole = self.is_sole_voter();
-        let leads = metrics.state == ServerState::Leader;
-        let silence = self.election_timeout * SILENCE_ELECTIONS;
-        let is_alone = leads && !is_sole && {
-            let ack = metrics.last_quorum_acked.as_ref();
-            ack.is_some_and(|ack| ack.elapsed() > silence)
-        };
-        let mut leader = metrics.current_leader.unwrap_or(0);
-        let before = *self.leadership.borrow();
-        if leader != 0 && leader != self.id {
-            if (term, leader) != (before.term, before.leader) && before.term < term {
-                self.hears_now();
-            }
-            if self.silent_for() > silence {
-                leader = 0;
-            }
-        } else if is_alone {
-            leader = 0;
-        }
-        let seen = Leadership { term, leader };
-        self.is_sole_voter_leader.store(is_sole && leads, Ordering::SeqCst);
-        self.leadership.send_if_modified(|known| {
-            if leader != 0 && known.leader != leader {
-                METRICS.server.leader_changes.inc();
-                tracing::info!(term, leader = format!("{leader:x}"), "raft.node: elected leader");
-            } else if leader == 0 && known.leader != 0 {
-                tracing::warn!(term, "raft.node: lost leader {:x}", known.leader);
-            }
-            std::mem::replace(known, seen) != seen
-        });
-        self.note_activity(leads.then_some(&*metrics));
-    }
-
-    fn note_activity(&self, leading: Option<&openraft::RaftMetrics<Types>>) {
-        let mut active = self.active_since.lock();
-        let Some(heartbeats) = leading.and_then(|metrics| metrics.heartbeat.as_ref()) else {
-            return active.clear();
-        };
-        let now = Instant::now();
-        for (id, heard) in heartbeats {
-            let peer = || format!("{id:x}");
-            let is_active = heard
-                .as_ref()
-                .map(|at| at.elapsed())
-                .is_some_and(|ago| ago < self.election_timeout && !self.activity.has_failed_within(*id, ago));
-            if is_active && !active.contains_key(id) {
-                active.insert(*id, now);
-                tracing::info!("peer-id" = peer(), "peer became active");
-            } else if !is_active && active.remove(id).is_some() {
-                tracing::warn!("peer-id" = peer(), "peer became inactive");
-            }
-        }
-    }
-
-    /// Follows the state of consensus until it fails.
-    fn watch(self: Arc<Self>) -> tokio::sync::oneshot::Receiver<String> {
-        let (sender, failed) = tokio::sync::oneshot::channel();
-        tokio::spawn(async move {
-            let mut server = self.raft.server_metrics();
-            let all = self.raft.metrics();
-            let mut tick = tokio::time::interval(self.heartbeat);
-            tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-            loop {
-                let changed = tokio::select! {
-                    changed = server.changed() => changed,
-                    _ = tick.tick() => Ok(()),
-                };
-                self.observe();
-                let state = all.borrow_watched().running_state.clone();
-                match state {
-                    Err(Fatal::Stopped) => return,
-                    Err(fatal) => {
-                        self.is_sole_voter_leader.store(false, Ordering::SeqCst);
-                        drop(sender.send(fatal.to_string()));
-                        return;
-                    }
-                    Ok(()) if changed.is_err() => return,
-                    Ok(()) => {}
-                }
-            }
-        });
-        failed
-    }
-
-    /// A member called in the name of `vote`: a sign of life, if that is the leader's.
-    pub(super) fn hears_from(&self, _from: MemberId, vote: &Vote) {
-        if vote.committed && vote.leader_id.term >= self.leadership.borrow().term {
-            self.hears_now();
-        }
-    }
-
-    fn hears_now(&self) {
-        self.heard_ms.store(self.started.elapsed().as_millis() as u64, Ordering::Relaxed);
-    }
-
-    fn silent_for(&self) -> Duration {
-        self.started.elapsed().saturating_sub(Duration::from_millis(self.heard_ms.load(Ordering::Relaxed)))
-    }
-
-    /// Who leads.
-    pub fn leadership(&self) -> Leadership {
-        *self.leadership.borrow()
-    }
-
-    /// To be told of changes of who leads.
-    pub fn leaderships(&self) -> watch::Receiver<Leadership> {
-        self.leadership.subscribe()
-    }
-
-    /// Resolves when who leads is not `seen` any more, or after `limit`.
-    pub(super) async fn changed_or(&self, limit: Duration, seen: Leadership) {
-        let mut leadership = self.leadership.subscribe();
-        // The sender lives as long as this node, and the limit is no error.
-        let _ = tokio::time::timeout(limit, leadership.wait_for(|now| *now != seen)).await;
-    }
-
-    /// Resolves when this member has applied the entry at `index`.
-    pub(super) async fn until_applied(&self, index: u64) -> Result<(), Error> {
-        let mut applied = self.applied.clone();
-        let reached = applied.wait_for(|position| position.index >= index);
-        match tokio::time::timeout(self.request_timeout, reached).await {
-            Ok(Ok(_)) => Ok(()),
-            Ok(Err(_)) => Err(Error::Stopped),
-            Err(_) => Err(Error::Timeout),
-        }
-    }
-
-    /// Resolves when this member leads and has applied an entry of its own term: everything before it is applied. Gives the
-    /// term.
-    pub async fn until_leading(&self) -> u64 {
-        let mut leadership = self.leadership.subscribe();
-        let mut applied = self.applied.clone();
-        loop {
-            let Leadership { term, leader } = *leadership.borrow_and_update();
-            if leader == self.id && applied.borrow_and_update().term == term {
-                return term;
-            }
-            let changed = tokio::select! {
-                changed = leadership.changed() => changed,
-                changed = applied.changed(), if leader == self.id => changed,
-            };
-            if changed.is_err() {
-                std::future::pending::<()>().await; // consensus has ended; nobody leads any more
-            }
-        }
-    }
-
-    /// Resolves when this member does not lead in `term` any more.
-    pub async fn until_not_leading(&self, term: u64) {
-        let mut leadership = self.leadership.subscribe();
-        let mine = Leadership { term, leader: self.id };
-        let _ = leadership.wait_for(|now| *now != mine).await; // the sender lives as long as this node
-    }
-
-    /// Resolves when another member says that this one was removed.
-    pub async fn until_removed(&self) {
-        self.activity.until_removed().await;
     }
 
     /// The way to a member, if it is one.
@@ -418,6 +239,7 @@ impl Node {
             None => {
                 let metrics = self.raft.server_metrics();
                 let node = metrics.borrow_watched().membership_config.get_node(&id).cloned();
+                let node = node.or_else(|| self.known.get(&id).cloned());
                 node.map_or_else(|| self.links.get(id), |node| Some(self.links.to(id, &node.urls)))
             }
         }
@@ -503,112 +325,6 @@ fn open_log(options: &Options, state: &Applier) -> io::Result<(LogStore, u64)> {
     Ok((log, purged))
 }
 
-/// Counts a proposal while it lives.
-struct InFlight<'n>(&'n AtomicU64);
-
-impl<'n> InFlight<'n> {
-    fn enter(count: &'n AtomicU64) -> Option<InFlight<'n>> {
-        let entered = InFlight(count);
-        METRICS.server.proposals_pending.inc();
-        (count.fetch_add(1, Ordering::Relaxed) < PROPOSALS_MAX).then_some(entered)
-    }
-}
-
-impl Drop for InFlight<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-        METRICS.server.proposals_pending.dec();
-    }
-}
-
-impl Consensus for Node {
-    fn propose(&self, entry: Entry) -> BoxFuture<'_, Result<Applied, Error>> {
-        Box::pin(async move {
-            let _in_flight = InFlight::enter(&self.proposals).ok_or(Error::TooManyRequests)?;
-            let written = tokio::time::timeout(self.request_timeout, self.write(entry)).await;
-            let result = written.unwrap_or(Err(Error::Timeout));
-            if result.is_err() {
-                METRICS.server.proposals_failed.inc();
-            }
-            result
-        })
-    }
-
-    fn propose_in(&self, term: u64, entry: Entry) -> BoxFuture<'_, Result<Applied, Error>> {
-        Box::pin(async move {
-            let written = tokio::time::timeout(self.request_timeout, self.write_in(term, entry)).await;
-            written.unwrap_or(Err(Error::Timeout))
-        })
-    }
-
-    fn read_index(&self) -> BoxFuture<'_, Result<(), Error>> {
-        Box::pin(async move {
-            if self.is_sole_voter_leader.load(Ordering::SeqCst) {
-                // Every acknowledged write has been applied here before it was acknowledged.
-                return Ok(());
-            }
-            self.linearize().await
-        })
-    }
-
-    fn term(&self) -> u64 {
-        self.leadership.borrow().term
-    }
-
-    fn status(&self) -> Status {
-        let leadership = self.leadership();
-        let metrics = self.raft.metrics();
-        let metrics = metrics.borrow_watched();
-        Status {
-            leader: leadership.leader,
-            term: metrics.current_term,
-            committed: metrics.cluster_committed.or(metrics.last_applied).map_or(0, |id| id.index),
-            applied: metrics.last_applied.map_or(0, |id| id.index),
-            is_learner: metrics.state == ServerState::Learner,
-        }
-    }
-
-    fn move_leader(&self, to: MemberId) -> BoxFuture<'_, Result<(), Error>> {
-        Box::pin(self.hand_over(to))
-    }
-
-    fn peers(&self) -> Vec<PeerState> {
-        let metrics = self.raft.metrics();
-        let metrics = metrics.borrow_watched();
-        let Some(replication) = &metrics.replication else { return Vec::new() };
-        let last = metrics.last_log_index.unwrap_or(0);
-        let active = self.active_since.lock();
-        let voters: Vec<u64> = metrics.membership_config.voter_ids().collect();
-        let state = |(id, matched): (&u64, &Option<super::LogId>)| PeerState {
-            id: *id,
-            active_ms: active.get(id).map(|since| since.elapsed().as_millis() as u64),
-            is_voter: voters.contains(id),
-            behind: matched.as_ref().map(|id| last.saturating_sub(id.index)),
-        };
-        replication.iter().filter(|(id, _)| **id != self.id).map(state).collect()
-    }
-
-    fn ask(&self, whom: Whom, question: Question) -> BoxFuture<'_, Result<Answer, Error>> {
-        Box::pin(async move {
-            let asked = tokio::time::timeout(self.request_timeout, self.put_question(whom, question)).await;
-            asked.unwrap_or(Err(Error::Timeout))
-        })
-    }
-
-    fn left(&self, id: MemberId) -> BoxFuture<'_, Result<(), Error>> {
-        Box::pin(async move {
-            let metrics = self.raft.wait(Some(self.request_timeout));
-            let is_gone =
-                |m: &openraft::RaftMetrics<Types>| m.committed_membership_config.get_node(&id).is_none();
-            metrics
-                .metrics(is_gone, "a removed member takes part no more")
-                .await
-                .map(drop)
-                .map_err(|_| Error::Timeout)
-        })
-    }
-}
-
 fn config(options: &Options) -> Result<openraft::Config, openraft::ConfigError> {
     let election = options.election_timeout.as_millis() as u64;
     openraft::Config {
@@ -623,6 +339,9 @@ fn config(options: &Options) -> Result<openraft::Config, openraft::ConfigError> 
         max_in_snapshot_log_to_keep: u64::MAX,
         purge_batch_size: 1024,
         enable_pre_vote: Some(options.pre_vote),
+        // Followers may have entries of the former run that never became durable here. A leader that went on in the same
+        // term would make others of the same term and index.
+        enable_leader_restore: Some(false),
         ..openraft::Config::default()
     }
     .validate()

@@ -1,7 +1,8 @@
 //! Writes: proposed here if this member leads, else sent to the one that does.
 
 use super::Types;
-use super::node::{Leadership, Node};
+use super::leadership::Leadership;
+use super::node::Node;
 use super::peer::{Lane, Link};
 use super::waiting::{Fate, Waiting};
 use crate::engine::command::Applied;

@@ -19,6 +19,9 @@ pub struct Keep {
     pub step: u64,
 }
 
+/// Entries kept for a follower that a snapshot is on its way to; one that needs more time is beyond help.
+const BEHIND_SNAPSHOT_MAX: u64 = 500_000;
+
 impl Default for Keep {
     fn default() -> Keep {
         Keep { margin: 100_000, for_followers: 500_000, step: 10_000 }
@@ -36,8 +39,9 @@ impl Node {
             upto = upto.min(needed.saturating_sub(1).max(least));
         }
         // Where a snapshot on its way to a follower ends, the log must go on: else it would need another one.
-        let snapshot = self.activity().needed_from(|id, index| self.has_reached(id, index));
-        upto = upto.min(snapshot.unwrap_or(u64::MAX));
+        if let Some(needed) = self.activity().needed_from(|id, index| self.has_reached(id, index)) {
+            upto = upto.min(needed.max(flushed.index.saturating_sub(BEHIND_SNAPSHOT_MAX)));
+        }
         if upto < self.purged.load(Ordering::Relaxed) + keep.step {
             return;
         }

@@ -2,7 +2,8 @@
 //! reads that wait when it is sent.
 
 use super::Vote;
-use super::node::{Leadership, Node};
+use super::leadership::Leadership;
+use super::node::Node;
 use super::peer::{Lane, wire};
 use crate::engine::error::Error;
 use crate::metrics::METRICS;

@@ -54,8 +54,10 @@ impl Doors {
     /// What stands behind a listener.
     pub fn behind(&self, serves: Serves) -> Door {
         match serves {
-            Serves::All => Door::new(Some(Grpc::Clients(self.grpc.clone())), Some(self.clients.clone())),
-            Serves::GrpcOnly => Door::new(Some(Grpc::Clients(self.grpc.clone())), None),
+            Serves::All => {
+                Door::new(Some(Grpc::Clients(Box::new(self.grpc.clone()))), Some(self.clients.clone()))
+            }
+            Serves::GrpcOnly => Door::new(Some(Grpc::Clients(Box::new(self.grpc.clone()))), None),
             Serves::HttpOnly => Door::new(None, Some(self.clients.clone())),
             Serves::Metrics => Door::new(None, Some(self.metrics.clone())),
             Serves::Peer => Door::new(Some(Grpc::Members(self.members.clone())), Some(self.peers.clone())),
@@ -64,11 +66,11 @@ impl Doors {
 }
 
 /// Settings of connections.
-pub fn connection_options(config: &Config) -> connection::Options {
+pub fn connection_options(config: &Config, serves: Serves) -> connection::Options {
     connection::Options {
         streams_max: config.listen.streams_max,
         ping_interval: config.listen.keepalive.interval,
         ping_timeout: config.listen.keepalive.timeout.unwrap_or(PING_TIMEOUT),
-        min_ping_time: config.listen.keepalive.min_time,
+        min_ping_time: (serves != Serves::Peer).then_some(config.listen.keepalive.min_time),
     }
 }

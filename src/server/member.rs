@@ -203,6 +203,7 @@ pub async fn start(config: &Config, founding: Founding) -> Result<Running, Error
     let options = raft::Options {
         id: identity.member,
         founders: founders.collect(),
+        known: table.iter().cloned().collect(),
         wal_dir: config.wal_dir(),
         fsync: config.storage.fsync,
         heartbeat: config.raft.heartbeat_interval,

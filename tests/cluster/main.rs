@@ -17,6 +17,7 @@ mod storage;
 #[path = "../support/mod.rs"]
 mod support;
 mod watches;
+mod wolf;
 
 use std::fmt::Debug;
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use kvist::pb::etcdserverpb as pb;
-use tonic::Code;
+use tonic::{Code, Status};
 
 use crate::cluster::{Cluster, READY_TIMEOUT, eventually};
 use crate::expect_error;
@@ -44,7 +44,15 @@ async fn c_4_c_8_a_learner_is_promoted() {
     let mut cluster = Cluster::start(3).await;
     cluster.api(0).put("key", "1").await.expect("put");
     let (index, id) = cluster.add(0, true).await;
-    let refused = cluster.api(0).member_add("http://127.0.0.1:1", true).await;
+    let by = cluster.api(0);
+    let by = &by;
+    // Who has just lost sight of a member refuses any change, and says so first.
+    let refused = eventually("a refusal of the second learner", READY_TIMEOUT, || async move {
+        let refused = by.member_add("http://127.0.0.1:1", true).await;
+        let is_unhealthy = |status: &Status| status.message() == "etcdserver: unhealthy cluster";
+        (!refused.as_ref().is_err_and(is_unhealthy)).then_some(refused)
+    })
+    .await;
     expect_error(refused, Code::FailedPrecondition, "etcdserver: too many learner members in cluster");
     let refused = cluster.api(0).member_promote(id).await;
     let behind = "etcdserver: can only promote a learner member which is in sync with leader";

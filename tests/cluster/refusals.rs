@@ -48,7 +48,14 @@ async fn c_5_changes_with_a_member_down() {
     let refused = api.member_remove(up_id).await;
     let status = refused.expect_err("two of two must be up");
     assert!([FEW, "etcdserver: unhealthy cluster"].contains(&status.message()), "{status:?}");
-    api.member_remove(down_id).await.expect("the one that is down may go");
+    // Once it is known to be down, it may go.
+    {
+        let api = &api;
+        eventually("the one that is down to be removed", READY_TIMEOUT, || async move {
+            api.member_remove(down_id).await.ok()
+        })
+        .await;
+    }
     assert_eq!(api.members().await.expect("members").len(), 2);
 }
 

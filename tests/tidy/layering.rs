@@ -103,7 +103,7 @@ const CONFINED: &[(&str, &[&str])] = &[
     ("rustls", &["client", "tls"]),
     ("tokio_rustls", &["client", "tls"]),
     ("hyper", &["api", "client"]),
-    ("hyper_util", &["api", "client"]),
+    ("hyper_util", &["api", "client", "raft"]),
     ("opentelemetry", &["telemetry"]),
     ("opentelemetry_otlp", &["telemetry"]),
     ("opentelemetry_sdk", &["telemetry"]),

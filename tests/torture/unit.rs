@@ -100,8 +100,7 @@ fn a_stale_read_is_found() {
     stale[3] = get(22, 40, 2, Some(pair(20, 2, 2, 1)));
     assert_judged(&stale, None, Verdict::Linearizable);
     // A local read may be old, but must have been true once.
-    let is_local = |key: &str| Call::Get { key: key.into(), is_local: true };
-    stale[3].call = is_local(KEY);
+    stale[3].call = Call::Get { key: KEY.into(), is_local: true };
     stale[3].invoked = 31;
     assert_judged(&stale, None, Verdict::Linearizable);
     stale[3].answer.as_mut().unwrap().1.pair = Some(pair(77, 2, 2, 1));

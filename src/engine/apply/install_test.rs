@@ -127,7 +127,7 @@ fn a_state_that_is_not_ahead_changes_nothing() {
 fn deadlines_of_leases_that_did_not_come_are_forgotten() {
     let lease = |ttl_secs, remaining_secs| Lease { ttl_secs, remaining_secs };
     let keeper = LeaseKeeper::new(&Leases::from([(1, lease(60, 0)), (2, lease(60, 0))]), 1);
-    keeper.promote(Duration::ZERO);
+    keeper.promote(1, Duration::ZERO);
     keeper.reload(&Leases::from([(2, lease(60, 9)), (3, lease(500, 0))]));
     assert_eq!(keeper.leases(), [2, 3]);
     assert!(keeper.remaining(2).is_some_and(|(left_ms, ttl)| left_ms <= 9000 && ttl == 60));

@@ -22,8 +22,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::Status;
 use tonic::transport::Channel;
+use tonic::{Code, Status};
 
 /// Chunks of a snapshot that are read ahead of the network.
 const CHUNKS_AHEAD: usize = 2;
@@ -56,7 +56,9 @@ impl Client {
     /// Turns the outcome of a call into openraft's words, and takes note of it.
     fn heard<T>(&self, result: Result<T, Status>) -> Result<T, RPCError<Types>> {
         result.map_err(|status| {
-            self.activity.failed(self.link.target());
+            if status.code() == Code::Unavailable {
+                self.activity.lost(self.link.target());
+            }
             if identity::tells_removal(&status) {
                 self.activity.removed();
             }

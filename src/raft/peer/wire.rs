@@ -130,6 +130,7 @@ mod tests {
     use crate::engine::command::Command;
     use crate::engine::entry::{Entry, Ticket};
     use crate::raft::{Membership, Payload, Peer};
+    use openraft::entry::RaftPayload;
     use proptest::prelude::*;
     use std::collections::{BTreeMap, BTreeSet};
 
@@ -138,7 +139,7 @@ mod tests {
         let peer = Peer { name: "a".into(), urls: vec!["http://a:1".into()] };
         let membership = Membership::new(vec![BTreeSet::from([1])], BTreeMap::from([(1, peer)])).unwrap();
         vec![
-            Payload::blank(),
+            Payload::Blank,
             Payload::Normal(entry.ticketed(Ticket { proposer: 2, number: 9 })),
             Payload::Membership(membership),
         ]

@@ -1,10 +1,10 @@
 //! Calls another member: openraft's network over the five calls of `wolf.raft`. One call at a time, in order.
 
-use super::super::peer::Link;
-use super::super::{Snapshot, SnapshotData, Types, Vote};
+use super::super::peer::{Lane, Link};
+use super::super::{LogEntry, Payload, Snapshot, SnapshotData, Types, Vote};
 use super::{
-    CLUSTER, EXTENSIONS, MESSAGE_BYTES_MAX, Options, PRE_VOTE, TARGET, TRANSFER, VOTE_KIND, ascii, code_of,
-    from_wire, json, read_last_log, read_number, read_vote, snapshot, to_wire,
+    CLUSTER, EXTENSIONS, INLINE_BYTES_MAX, MESSAGE_BYTES_MAX, Options, PRE_VOTE, TARGET, TRANSFER, VOTE_KIND,
+    ascii, code_of, from_wire, json, read_last_log, read_number, read_vote, snapshot, to_wire,
 };
 use crate::pb::wolf::raft_append_entries_res::Response as Appended;
 use crate::pb::wolf::raft_client::RaftClient;
@@ -33,11 +33,13 @@ type RpcError = RPCError<Types>;
 /// See the module.
 pub struct Client {
     link: Link,
-    stub: RaftClient<Channel>,
     options: Options,
     /// Whether the other one has shown that it knows our metadata.
     knows_extensions: bool,
 }
+
+/// Time that entries may take, however impatient openraft is: heartbeats go beside them.
+const ENTRIES_TIME_MIN: Duration = Duration::from_secs(5);
 
 /// Calls made by this process.
 static CALLS: AtomicU64 = AtomicU64::new(0);
@@ -45,21 +47,27 @@ static CALLS: AtomicU64 = AtomicU64::new(0);
 impl Client {
     /// A client of the member at the other end of `link`.
     pub fn new(link: Link, options: Options) -> Client {
-        let mut stub = RaftClient::new(link.channel())
+        Client { link, options, knows_extensions: false }
+    }
+
+    /// The calls over one of the connections: what is large must not delay what keeps the cluster alive.
+    fn stub(&self, lane: Lane) -> RaftClient<Channel> {
+        let stub = RaftClient::new(self.link.lane(lane))
             .accept_compressed(CompressionEncoding::Gzip)
             .max_decoding_message_size(MESSAGE_BYTES_MAX)
             .max_encoding_message_size(MESSAGE_BYTES_MAX);
-        if options.gzip {
-            stub = stub.send_compressed(CompressionEncoding::Gzip);
-        }
-        Client { link, stub, options, knows_extensions: false }
+        if self.options.gzip { stub.send_compressed(CompressionEncoding::Gzip) } else { stub }
     }
 
     /// The other one's metrics, as JSON.
     pub async fn metrics(&mut self) -> Result<String, String> {
         let msg_id = self.msg_id();
         let request = self.request(RaftGetMetricsReq { msg_id: msg_id.clone() });
-        let answer = self.stub.get_metrics(request).await.map_err(|status| status.message().to_owned())?;
+        let answer = self
+            .stub(Lane::Control)
+            .get_metrics(request)
+            .await
+            .map_err(|status| status.message().to_owned())?;
         match answer.into_inner().response {
             Some(Metrics::OkRes(ok)) if ok.msg_id == msg_id => Ok(ok.metrics),
             Some(Metrics::ErrorRes(error)) => Err(error.msg),
@@ -114,7 +122,7 @@ impl Client {
         if let Some(kind) = kind {
             message.metadata_mut().insert(VOTE_KIND, ascii(kind));
         }
-        let mut stub = self.stub.clone();
+        let mut stub = self.stub(Lane::Control);
         let (answer, metadata) = self.answer(RPCTypes::Vote, limit, stub.vote(message)).await?;
         let ok = match answer.response {
             Some(Voted::OkRes(ok)) if ok.msg_id == msg_id => ok,
@@ -141,7 +149,7 @@ impl Client {
     ) -> Result<(u64, MetadataMap), RpcError> {
         let msg_id = self.msg_id();
         let request = self.request(RaftInstallSnapshotReq { msg_id: msg_id.clone(), ..piece });
-        let mut stub = self.stub.clone();
+        let mut stub = self.stub(Lane::Snapshot);
         let call = stub.install_snapshot(request);
         let (answer, metadata) = self.answer(RPCTypes::InstallSnapshot, limit, call).await?;
         match answer.response {
@@ -209,12 +217,16 @@ impl RaftNetworkV2<Types> for Client {
         request: AppendEntriesRequest<Types>,
         option: RPCOption,
     ) -> Result<AppendEntriesResponse<Types>, RpcError> {
-        let batch = json::write_append(&request).map_err(|e| unclear(&e.to_string()))?;
+        let (request, batch) = write_append(request).await.map_err(|e| unclear(&e))?;
         let msg_id = self.msg_id();
         let message = self.request(RaftAppendEntriesReq { msg_id: msg_id.clone(), req: batch.json });
-        let mut stub = self.stub.clone();
+        let (lane, limit) = match request.entries.is_empty() {
+            true => (Lane::Control, option.soft_ttl()),
+            false => (Lane::Log, option.soft_ttl().max(ENTRIES_TIME_MIN)),
+        };
+        let mut stub = self.stub(lane);
         let call = stub.append_entries(message);
-        let (answer, metadata) = self.answer(RPCTypes::AppendEntries, option.soft_ttl(), call).await?;
+        let (answer, metadata) = self.answer(RPCTypes::AppendEntries, limit, call).await?;
         let ok = match answer.response {
             Some(Appended::OkRes(ok)) if ok.msg_id == msg_id => ok,
             Some(Appended::ErrorRes(error)) => return Err(refused(&error)),
@@ -249,7 +261,7 @@ impl RaftNetworkV2<Types> for Client {
             // Asking for metrics changes nothing, and its answer shows what they know.
             let msg_id = self.msg_id();
             let question = self.request(RaftGetMetricsReq { msg_id });
-            let mut stub = self.stub.clone();
+            let mut stub = self.stub(Lane::Control);
             self.answer(RPCTypes::Vote, limit, stub.get_metrics(question)).await?;
         }
         if !self.knows_extensions {
@@ -270,6 +282,28 @@ impl RaftNetworkV2<Types> for Client {
             sent = self.send_snapshot(vote, snapshot, option) => sent,
         }
     }
+}
+
+/// The JSON of a request, made where it delays nobody if there is much of it.
+async fn write_append(
+    request: AppendEntriesRequest<Types>,
+) -> Result<(AppendEntriesRequest<Types>, json::Batch), String> {
+    let bytes = |entry: &LogEntry| match &entry.payload {
+        Payload::Normal(ours) => ours.bytes().len(),
+        _ => 0,
+    };
+    let size: usize = request.entries.iter().map(bytes).sum();
+    let (request, batch) = if size <= INLINE_BYTES_MAX {
+        let batch = json::write_append(&request);
+        (request, batch)
+    } else {
+        let write = move || {
+            let batch = json::write_append(&request);
+            (request, batch)
+        };
+        tokio::task::spawn_blocking(write).await.map_err(|e| e.to_string())?
+    };
+    Ok((request, batch.map_err(|e| e.to_string())?))
 }
 
 /// What an answer to an append says.

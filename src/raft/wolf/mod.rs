@@ -11,6 +11,8 @@
 
 mod client;
 #[cfg(test)]
+mod client_test;
+#[cfg(test)]
 mod cluster_test;
 mod command;
 mod json;
@@ -32,6 +34,8 @@ use tonic::metadata::{Ascii, MetadataMap, MetadataValue};
 pub const MESSAGE_BYTES_MAX: usize = 16 << 20;
 /// A call with more JSON is split between entries.
 const JSON_BYTES_MAX: usize = 2 << 20;
+/// More than this is turned into JSON, or read from it, on a thread of its own: consensus must not wait for it.
+const INLINE_BYTES_MAX: usize = 64 << 10;
 /// What old servers add to the numbers of the enum.
 const OLD_CODE_BASE: i32 = 7000;
 /// Terms beyond have been made up: a cluster gets there in ages only, and counting on would overflow.

@@ -8,8 +8,8 @@ use super::super::state_machine::StateMachine;
 use super::super::{LogId, Peer, Types, Vote};
 use super::snapshot::{Inbox, Piece};
 use super::{
-    CLUSTER, Client, EXTENSIONS, LAST_LOG, MESSAGE_BYTES_MAX, Options, PRE_VOTE, TARGET, TERM_MAX, TRANSFER,
-    VOTE, VOTE_KIND, ascii, error, from_wire, json, read_number, to_wire, vote_text,
+    CLUSTER, Client, EXTENSIONS, INLINE_BYTES_MAX, LAST_LOG, MESSAGE_BYTES_MAX, Options, PRE_VOTE, TARGET,
+    TERM_MAX, TRANSFER, VOTE, VOTE_KIND, ascii, error, from_wire, json, read_number, to_wire, vote_text,
 };
 use crate::pb::wolf::raft_server::{Raft as Calls, RaftServer};
 use crate::pb::wolf::{
@@ -44,7 +44,7 @@ struct Inner {
     cluster: u64,
     me: MemberId,
     /// The first members, by id.
-    table: Vec<(MemberId, Peer)>,
+    table: Arc<Vec<(MemberId, Peer)>>,
     /// Connections to those of them that are not us.
     links: Vec<Link>,
     hears: Box<dyn Fn(MemberId, &Vote) + Send + Sync>,
@@ -86,6 +86,7 @@ impl Service {
     pub(super) fn new(parts: Parts) -> Service {
         let Parts { raft, log, cluster, me, mut table, links, hears, options } = parts;
         table.sort_by_key(|(id, _)| *id);
+        let table = Arc::new(table);
         let inbox = Mutex::new(Inbox::new(options.dir.clone(), options.quota));
         Service(Arc::new(Inner { raft, log, cluster, me, table, links, hears, inbox, options }))
     }
@@ -184,13 +185,11 @@ impl Inner {
     async fn append(
         &self,
         metadata: &MetadataMap,
-        json: &str,
+        json: String,
     ) -> Result<(Vote, AppendEntriesResponse<Types>), Failure> {
         const FAILED: ErrorCode = ErrorCode::RaftAppendEntriesFailed;
         self.check_address(metadata, FAILED)?;
-        let append = json::read_append(json, &self.table).map_err(|e| {
-            (ErrorCode::RaftAppendEntriesJsonOfReqIsNotValid, format!("req is no request: {e}"))
-        })?;
+        let append = self.read(json).await?;
         let vote = append.vote;
         self.check_caller(vote.leader_id.voted_for, vote.leader_id.term, FAILED)?;
         let ours = self.raft.metrics().borrow_watched().vote;
@@ -211,6 +210,19 @@ impl Inner {
             AppendEntriesResponse::Success if is_conflict => Ok((vote, AppendEntriesResponse::Conflict)),
             answer => Ok((vote, answer)),
         }
+    }
+
+    /// Reads a request, where it delays nobody if it is long.
+    async fn read(&self, json: String) -> Result<json::Append, Failure> {
+        let append = if json.len() <= INLINE_BYTES_MAX {
+            json::read_append(&json, &self.table)
+        } else {
+            let table = Arc::clone(&self.table);
+            let read = tokio::task::spawn_blocking(move || json::read_append(&json, &table)).await;
+            read.map_err(|e| (ErrorCode::RaftAppendEntriesFailed, e.to_string()))?
+        };
+        append
+            .map_err(|e| (ErrorCode::RaftAppendEntriesJsonOfReqIsNotValid, format!("req is no request: {e}")))
     }
 
     /// What openraft may see of a request. Nothing if the entry before has another term here: then the leader is heard, but
@@ -368,7 +380,7 @@ impl Calls for Service {
         use raft_append_entries_res::Response;
         let (metadata, _, RaftAppendEntriesReq { msg_id, req }) = request.into_parts();
         let (mut vote, mut ok) = (None, RaftAppendEntriesOkRes { msg_id, ..Default::default() });
-        let response = match self.0.append(&metadata, &req).await {
+        let response = match self.0.append(&metadata, req).await {
             Err(failure) => Response::ErrorRes(self.0.error(&ok.msg_id, failure)),
             Ok((leader, answer)) => {
                 ok.term = leader.leader_id.term;
