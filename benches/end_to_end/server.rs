@@ -133,7 +133,7 @@ impl Cluster {
     pub fn leader(&self) -> Result<usize> {
         let deadline = Instant::now() + PATIENCE;
         while Instant::now() < deadline {
-            let leads = |access: &Access| access.status(PATIENCE).is_ok_and(super::access::Status::leads);
+            let leads = |access: &Access| access.status(PATIENCE).is_ok_and(access::Status::leads);
             if let Some(leader) = self.accesses().position(leads) {
                 return Ok(leader);
             }

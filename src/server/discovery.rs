@@ -5,9 +5,9 @@
 use crate::config::url::Scheme;
 use crate::config::{self, Config, Discovery, EndpointUrl, Initial};
 use futures_util::future::join_all;
-use hickory_resolver::TokioResolver;
 use hickory_resolver::net::NetError;
 use hickory_resolver::proto::rr::RData;
+use hickory_resolver::{ResolverBuilder, TokioResolver};
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
@@ -43,7 +43,11 @@ struct Own {
 
 /// The configuration with the members that DNS names.
 pub async fn resolve(config: &Config, discovery: &Discovery) -> Result<Config, Error> {
+<<<<<<< HEAD
     let resolver = TokioResolver::builder_tokio().and_then(hickory_resolver::ResolverBuilder::build);
+=======
+    let resolver = TokioResolver::builder_tokio().and_then(ResolverBuilder::build);
+>>>>>>> disc
     let resolver = resolver.map_err(|e| Error::Records(format!("cannot read /etc/resolv.conf: {e}")))?;
     let own = own(&config.cluster.advertise_peer).await;
     let services = SERVICES.map(|(service, scheme)| (query(service, discovery), scheme));
