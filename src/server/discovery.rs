@@ -43,11 +43,7 @@ struct Own {
 
 /// The configuration with the members that DNS names.
 pub async fn resolve(config: &Config, discovery: &Discovery) -> Result<Config, Error> {
-<<<<<<< HEAD
-    let resolver = TokioResolver::builder_tokio().and_then(hickory_resolver::ResolverBuilder::build);
-=======
     let resolver = TokioResolver::builder_tokio().and_then(ResolverBuilder::build);
->>>>>>> disc
     let resolver = resolver.map_err(|e| Error::Records(format!("cannot read /etc/resolv.conf: {e}")))?;
     let own = own(&config.cluster.advertise_peer).await;
     let services = SERVICES.map(|(service, scheme)| (query(service, discovery), scheme));
