@@ -52,6 +52,12 @@ pub trait Consensus: Send + Sync {
     /// Resolves when local reads show every write that was acknowledged before the call.
     fn read_index(&self) -> BoxFuture<'_, Result<(), Error>>;
 
+    /// Index of the last entry that was applied here; costs next to nothing.
+    fn applied(&self) -> u64;
+
+    /// Resolves when this member has applied the entry at `index`.
+    fn until_applied(&self, index: u64) -> BoxFuture<'_, Result<(), Error>>;
+
     /// Where things stand.
     fn status(&self) -> Status;
 

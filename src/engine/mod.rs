@@ -247,6 +247,16 @@ impl Engine {
         Err(Refusal::NoSpace.into())
     }
 
+    /// The entry that a token waits for: it was given out on another member, and this one has not come so far.
+    pub fn token_ahead(&self, token: &str) -> Option<u64> {
+        crate::auth::token::index_of(token).filter(|index| *index > self.0.consensus.applied())
+    }
+
+    /// Resolves when this member has applied the entry at `index`.
+    pub async fn until_applied(&self, index: u64) -> Result<()> {
+        self.0.consensus.until_applied(index).await
+    }
+
     /// Resolves when local reads show every write acknowledged before.
     pub async fn read_index(&self) -> Result<()> {
         self.0.consensus.read_index().await

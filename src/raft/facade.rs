@@ -38,7 +38,11 @@ impl Consensus for Node {
     fn propose(&self, entry: Entry) -> BoxFuture<'_, Result<Applied, Error>> {
         Box::pin(async move {
             let _in_flight = InFlight::enter(&self.proposals).ok_or(Error::TooManyRequests)?;
-            let written = tokio::time::timeout(self.request_timeout, self.write(entry)).await;
+            let write = async {
+                self.until_voting().await;
+                self.write(entry).await
+            };
+            let written = tokio::time::timeout(self.request_timeout, write).await;
             let result = written.unwrap_or(Err(Error::Timeout));
             if result.is_err() {
                 METRICS.server.proposals_failed.inc();
@@ -62,6 +66,14 @@ impl Consensus for Node {
             }
             self.linearize().await
         })
+    }
+
+    fn applied(&self) -> u64 {
+        self.applied.borrow().index
+    }
+
+    fn until_applied(&self, index: u64) -> BoxFuture<'_, Result<(), Error>> {
+        Box::pin(self.has_applied(index))
     }
 
     fn term(&self) -> u64 {

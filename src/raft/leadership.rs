@@ -15,6 +15,8 @@ use tokio::sync::watch;
 
 /// Silence of the leader after which there is none, in election timeouts: an election begins after one to two of them.
 const SILENCE_ELECTIONS: u32 = 2;
+/// How often a member that is to vote looks whether it does.
+const VOTING_LOOK: Duration = Duration::from_millis(10);
 
 /// Who leads, as this member sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -52,6 +54,7 @@ impl Node {
         }
         let seen = Leadership { term, leader };
         self.is_sole_voter_leader.store(is_sole && leads, Ordering::SeqCst);
+        self.follows_only.store(metrics.state == ServerState::Learner, Ordering::Relaxed);
         self.leadership.send_if_modified(|known| {
             if leader != 0 && known.leader != leader {
                 METRICS.server.leader_changes.inc();
@@ -148,7 +151,7 @@ impl Node {
     }
 
     /// Resolves when this member has applied the entry at `index`.
-    pub(super) async fn until_applied(&self, index: u64) -> Result<(), Error> {
+    pub(super) async fn has_applied(&self, index: u64) -> Result<(), Error> {
         let mut applied = self.applied.clone();
         let reached = applied.wait_for(|position| position.index >= index);
         match tokio::time::timeout(self.request_timeout, reached).await {
@@ -156,6 +159,18 @@ impl Node {
             Ok(Err(_)) => Err(Error::Stopped),
             Err(_) => Err(Error::Timeout),
         }
+    }
+
+    /// Resolves when this member votes, if it is to: one that joined as a voter first gets the log, and until it votes the
+    /// cluster can be lost without it, which nobody would expect of a member that serves.
+    pub(super) async fn until_voting(&self) {
+        while self.follows_only.load(Ordering::Relaxed) && self.is_to_vote() {
+            tokio::time::sleep(VOTING_LOOK).await;
+        }
+    }
+
+    fn is_to_vote(&self) -> bool {
+        self.applier.lock().members().get(&self.id).is_some_and(|member| !member.is_learner)
     }
 
     /// Resolves when this member leads and has applied an entry of its own term: everything before it is applied. Gives the

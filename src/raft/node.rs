@@ -78,6 +78,8 @@ pub struct Node {
     pub(super) proposals: AtomicU64,
     /// Leader of a cluster in which nobody else votes: local reads are linearizable.
     pub(super) is_sole_voter_leader: AtomicBool,
+    /// Whether this member only receives the log.
+    pub(super) follows_only: AtomicBool,
     pub(super) purged: AtomicU64,
     pub(super) started: Instant,
     /// When the leader was heard last, milliseconds since the start.
@@ -153,6 +155,7 @@ impl Node {
             keep: options.keep,
             proposals: AtomicU64::new(0),
             is_sole_voter_leader: AtomicBool::new(false),
+            follows_only: AtomicBool::new(false),
             purged: AtomicU64::new(purged),
             started: Instant::now(),
             heard_ms: AtomicU64::new(0),

@@ -47,7 +47,7 @@ pub async fn rounds(node: Arc<Node>, mut queue: mpsc::Receiver<Read>) {
         let node = Arc::clone(&node);
         tokio::spawn(async move {
             let result = match found {
-                Ok(Ok(index)) => node.until_applied(index).await,
+                Ok(Ok(index)) => node.has_applied(index).await,
                 Ok(Err(error)) => Err(error),
                 Err(_) => Err(Error::Timeout),
             };
@@ -68,9 +68,13 @@ impl Node {
     /// Waits until reads here show everything that was acknowledged before the call.
     pub(super) async fn linearize(&self) -> Result<(), Error> {
         let (read, answer) = oneshot::channel();
-        self.reads().send(read).await.map_err(|_| Error::Stopped)?;
-        match tokio::time::timeout(self.request_timeout(), answer).await {
-            Ok(answer) => answer.unwrap_or(Err(Error::Stopped)).inspect_err(|_| {
+        let answered = async {
+            self.until_voting().await;
+            self.reads().send(read).await.map_err(|_| Error::Stopped)?;
+            answer.await.unwrap_or(Err(Error::Stopped))
+        };
+        match tokio::time::timeout(self.request_timeout(), answered).await {
+            Ok(answer) => answer.inspect_err(|_| {
                 METRICS.server.read_indexes_failed.inc();
             }),
             Err(_) => {

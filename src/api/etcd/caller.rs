@@ -40,6 +40,19 @@ impl Etcd {
         Ok(name.map(|name| self.engine.caller_named(std::sync::Arc::clone(&name.0))))
     }
 
+    /// The entry that a request waits for: its token was given out on another member, and is not known here yet.
+    pub fn token_ahead(&self, headers: &HeaderMap) -> Option<u64> {
+        let token = Credentials::of(headers, &Extensions::new()).token?;
+        self.engine.token_ahead(strip_scheme(token.to_str().ok()?))
+    }
+
+    /// Resolves when this member has applied that entry, or will not in time: then the token is not good.
+    pub async fn until_known(&self, entry: u64) {
+        if let Err(error) = self.engine.until_applied(entry).await {
+            tracing::debug!(%error, entry, "a token waits for an entry that does not come");
+        }
+    }
+
     /// Who sent a request with this head.
     pub fn caller_from(
         &self,

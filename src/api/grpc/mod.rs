@@ -90,8 +90,17 @@ where
         let (limit, method) = (self.message_bytes_max, Method::find(request.uri().path()));
         let call = method.map(|method| Call::begin(method, request.headers(), self.slow_unary));
         let request = request.map(|body| Limited::new(body, limit, method));
-        let reply =
-            if method.is_some() { self.dispatch(request) } else { refuse_unknown(request.uri().path()) };
+        let reply = match (method, self.etcd.token_ahead(request.headers())) {
+            (None, _) => refuse_unknown(request.uri().path()),
+            (Some(_), None) => self.dispatch(request),
+            (Some(_), Some(entry)) => {
+                let mut front = self.clone();
+                Box::pin(async move {
+                    front.etcd.until_known(entry).await;
+                    front.dispatch(request).await
+                })
+            }
+        };
         match call {
             Some(call) => Box::pin(Metered::new(reply, call)),
             None => reply,

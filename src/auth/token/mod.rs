@@ -11,6 +11,7 @@ pub mod simple;
 use super::store::{State, TokenChange};
 use super::{Caller, Error};
 pub use keys::{KeyError, Method};
+pub use simple::index_of;
 
 /// The kind of tokens that this server deals in.
 pub enum Provider {

@@ -116,6 +116,11 @@ pub fn token(prefix: &str, index: u64) -> String {
     format!("{prefix}.{index}")
 }
 
+/// The entry that gave a token out, if it is a simple one.
+pub fn index_of(token: &str) -> Option<u64> {
+    token.rsplit_once('.').and_then(|(_, index)| index.parse().ok())
+}
+
 /// The random part of a token.
 pub fn random_prefix() -> String {
     (0..PREFIX_LEN).map(|_| char::from(LETTERS[rand::random_range(0..LETTERS.len())])).collect()
