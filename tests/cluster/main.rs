@@ -11,6 +11,7 @@ mod failover;
 mod leases;
 mod members;
 mod quorum;
+mod recovery;
 mod refusals;
 mod replaced;
 mod storage;
