@@ -8,6 +8,7 @@ use super::command::{Command, Member, Refusal};
 use super::consensus::PeerState;
 use super::entry::Origin;
 use super::{Engine, Error, Result};
+use crate::metrics::METRICS;
 use crate::types::MemberId;
 use std::time::Duration;
 use tokio::time::timeout;
@@ -74,6 +75,19 @@ impl Engine {
 
     /// Makes a learner a voter.
     pub async fn promote_member(&self, id: MemberId) -> Result<()> {
+        let result = self.try_promote(id).await;
+        let (leads, metrics) = (self.leads(), &METRICS.server);
+        match &result {
+            Ok(()) if leads => metrics.learner_promote_successes.inc(),
+            Err(error) if leads => {
+                metrics.learner_promote_failures.with_label_values(&[&error.to_string()]).inc();
+            }
+            _ => {}
+        }
+        result
+    }
+
+    async fn try_promote(&self, id: MemberId) -> Result<()> {
         let members = self.members();
         if !find(&members, id)?.is_learner {
             return Err(Refusal::NotLearner.into());

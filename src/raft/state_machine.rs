@@ -6,6 +6,7 @@ use crate::engine::apply::{Applier, Effects, LogPosition};
 use crate::engine::command::{Applied, Member, Outcome};
 use crate::engine::flusher::Flusher;
 use crate::engine::timing;
+use crate::metrics::METRICS;
 use crate::mvcc::{self, Store};
 use crate::types::MemberId;
 use futures_util::{Stream, StreamExt};
@@ -151,7 +152,10 @@ impl RaftStateMachine<Types> for StateMachine {
         // Our own state is where it should be.
         let SnapshotData::Received(received) = snapshot else { return Ok(()) };
         let parts = &*self.0;
-        parts.flusher.install(received).await.map_err(io::Error::other)?;
+        METRICS.server.snapshot_apply_in_progress.set(1);
+        let installed = parts.flusher.install(received).await;
+        METRICS.server.snapshot_apply_in_progress.set(0);
+        installed.map_err(io::Error::other)?;
         let (effects, applied) = {
             let mut applier = parts.applier.lock();
             (applier.take_effects(), applier.applied().unwrap_or_default())

@@ -2,6 +2,7 @@
 
 use super::link::{Lane, Link};
 use super::{identity, wire};
+use crate::metrics::METRICS;
 use crate::mvcc::Store;
 use crate::mvcc::transfer::Sender;
 use crate::pb::peer as pb;
@@ -85,7 +86,8 @@ impl Client {
         let mut client = self.client(Lane::Control);
         let call = client.heartbeat(self.link.signed(wire::from_append(request)));
         let answer = Client::within(option.hard_ttl(), call).await.and_then(wire::to_appended);
-        Ok(self.heard(answer)?.into())
+        let answer = self.heard(answer).inspect_err(|_| METRICS.server.heartbeat_send_failures.inc())?;
+        Ok(answer.into())
     }
 
     /// Requests one after the other, without waiting for answers in between.
