@@ -1,4 +1,4 @@
-//! The facade: this member's part in consensus, as the engine sees it.
+//! This member's part in consensus: what it is made of, and how it starts. The engine sees it through `facade`.
 
 use super::alone::go_on_alone;
 use super::leadership::Leadership;
