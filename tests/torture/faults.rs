@@ -23,8 +23,8 @@ enum Needs {
     /// A network of its own for each member.
     Network,
     Faketime,
-    /// Nothing that we know of can do it.
-    More(&'static str),
+    /// What delays system calls.
+    Strace,
 }
 
 const ALL: [(&str, Needs); 22] = [
@@ -40,7 +40,7 @@ const ALL: [(&str, Needs); 22] = [
     ("partition-bridge", Needs::Network),
     ("partition-flap", Needs::Network),
     ("partition-one-way", Needs::Network),
-    ("slow-disk", Needs::More("a block device whose speed can be set")),
+    ("slow-disk", Needs::Strace),
     ("full-disk", Needs::Mount),
     ("clock", Needs::Faketime),
     ("replace-member", Needs::Nothing),
@@ -62,8 +62,10 @@ pub fn possible(machine: &Machine) -> (Vec<&'static str>, Vec<(&'static str, &'s
                 "namespaces (for root or every user), or ip (package iproute2)"
             }
             Needs::Faketime if !machine.has_faketime => "faketime (package faketime)",
-            Needs::More(lack) => lack,
-            Needs::Nothing | Needs::Mount | Needs::Network | Needs::Faketime => {
+            Needs::Strace if !machine.has_strace => {
+                "strace (package strace), or the right to trace a process"
+            }
+            Needs::Nothing | Needs::Mount | Needs::Network | Needs::Faketime | Needs::Strace => {
                 names.push(*name);
                 continue;
             }
@@ -133,6 +135,7 @@ impl World {
             "partition-bridge" => self.bridge().await,
             "partition-flap" => self.flap().await,
             "partition-one-way" => self.one_way().await,
+            "slow-disk" => self.slow_disk().await,
             "full-disk" => self.fill_disk().await,
             "clock" => self.shift_clock().await,
             "replace-member" => self.replace().await,
@@ -246,6 +249,16 @@ impl World {
         }
         self.rest(800, 2000).await;
         self.net().heal();
+    }
+
+    /// Each sync of one member takes longer, from as long as a poor disk's to well above the election timeout.
+    async fn slow_disk(&mut self) {
+        let is_leader = self.rng.random_bool(0.7);
+        let index = self.pick(is_leader).await;
+        let delay_ms = [20, 100, 400, 1200][self.rng.random_range(0..4)];
+        let slow = self.cluster.members[index].slow_syncs(delay_ms);
+        self.rest(1500, 3000).await;
+        drop(slow);
     }
 
     /// Takes all space of a disk, and gives it back. The member may end meanwhile.

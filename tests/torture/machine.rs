@@ -11,6 +11,7 @@ pub struct Machine {
     /// which is what makes a network there.
     pub isolation: Option<Vec<&'static str>>,
     pub has_faketime: bool,
+    pub has_strace: bool,
 }
 
 const NAMESPACES: [&str; 6] = ["--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"];
@@ -26,8 +27,15 @@ impl Machine {
         Machine {
             isolation: isolation.filter(|_| succeeds("ip", &["-V"])),
             has_faketime: succeeds("faketime", &["-f", "+1s", "true"]),
+            has_strace: succeeds("strace", &["-f", "-e", "inject=fdatasync:delay_enter=1", "true"]),
         }
     }
+}
+
+/// Gives this history shared memory of its own: faketime keeps semaphores there, named by process ids, which are the same in
+/// histories that are played at the same time.
+pub fn hide_shared_memory() {
+    assert!(succeeds("mount", &["-t", "tmpfs", "none", "/dev/shm"]), "mount /dev/shm");
 }
 
 fn succeeds(program: &str, args: &[&str]) -> bool {

@@ -73,6 +73,7 @@ fn build(fault: &str, seed: u64, dir: &Path) -> World {
     let is_isolated = std::env::var_os(machine::ISOLATED).is_some();
     if is_isolated {
         net::bring_up_loopback();
+        machine::hide_shared_memory();
     }
     let net = (is_isolated && faults::wants_network(fault)).then(|| Net::new(size));
     let place = |index| net.as_ref().map_or_else(Place::loopback, |net| net.place(index));

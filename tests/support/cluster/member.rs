@@ -89,9 +89,18 @@ impl Member {
         self.signal("CONT");
     }
 
+    /// Lets each sync take that much longer, until what is returned is dropped. Takes `strace`.
+    pub fn slow_syncs(&self, delay_ms: u64) -> SlowSyncs {
+        let calls = "fdatasync,fsync,msync";
+        let mut command = Command::new("strace");
+        command.args(["--quiet=all", "--follow-forks", "--output=/dev/null", &format!("--trace={calls}")]);
+        command.arg(format!("--inject={calls}:delay_enter={}", delay_ms * 1000));
+        command.arg(format!("--attach={}", self.pid())).stdin(Stdio::null());
+        SlowSyncs(command.spawn().expect("start strace"))
+    }
+
     fn signal(&self, name: &str) {
-        let status = Command::new("kill").args([format!("-{name}"), self.pid().to_string()]).status();
-        assert!(status.expect("kill").success(), "kill -{name} {} failed", self.name);
+        signal(name, self.pid());
     }
 
     /// Waits until the process has ended by itself.
@@ -131,6 +140,24 @@ impl Member {
         match read().and_then(|mut file| file.read_to_end(&mut tail)) {
             Ok(_) => String::from_utf8_lossy(&tail).into_owned(),
             Err(error) => format!("no log: {error}"),
+        }
+    }
+}
+
+fn signal(name: &str, pid: u32) {
+    let status = Command::new("kill").args([format!("-{name}"), pid.to_string()]).status();
+    assert!(status.expect("kill").success(), "kill -{name} {pid} failed");
+}
+
+/// A tracer that delays the syncs of a member.
+pub struct SlowSyncs(Child);
+
+impl Drop for SlowSyncs {
+    fn drop(&mut self) {
+        // It lets go of the member on SIGTERM; killed, it could leave a thread stopped. It has ended already if the member has.
+        if self.0.try_wait().expect("wait for strace").is_none() {
+            signal("TERM", self.0.id());
+            self.0.wait().expect("wait for strace");
         }
     }
 }
