@@ -110,6 +110,34 @@ impl KeyRange {
     }
 }
 
+/// Part of the keyspace: the keys whose hashes lie between two bounds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Slice {
+    /// Lowest hash.
+    pub first: u32,
+    /// Highest hash.
+    pub last: u32,
+}
+
+impl Slice {
+    /// The slice `index` of `count` that make up the whole and are as large as each other, give or take one hash.
+    pub fn of(index: u32, count: u32) -> Slice {
+        let bound = |index: u32| (u64::from(index) << 32) / u64::from(count.max(1));
+        let (first, end) = (bound(index), bound(index + 1));
+        Slice { first: first as u32, last: (end - 1) as u32 }
+    }
+
+    /// What decides: the low half of the key's XXH3. Part of replicated state, so it is the same for ever.
+    pub fn hash(key: &[u8]) -> u32 {
+        xxhash_rust::xxh3::xxh3_64(key) as u32
+    }
+
+    /// Whether a key belongs to it.
+    pub fn contains(&self, key: &[u8]) -> bool {
+        (self.first..=self.last).contains(&Slice::hash(key))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -149,6 +177,18 @@ mod tests {
         assert_eq!(range(b"l"), RangeEnd::Before(Bytes::from_static(b"l")));
         let all = KeyRange::from_wire(Bytes::from_static(b"\0"), Bytes::from_static(b"\0"));
         assert!(all.contains(b"\0") && all.contains(b"\xff\xff"));
+    }
+
+    #[test]
+    fn slices_make_up_the_whole_and_hashes_stay_as_they_are() {
+        for count in [1, 2, 3, 7, 256] {
+            let slices: Vec<Slice> = (0..count).map(|index| Slice::of(index, count)).collect();
+            assert_eq!((slices[0].first, slices.last().unwrap().last), (0, u32::MAX));
+            assert!(slices.windows(2).all(|pair| pair[0].last + 1 == pair[1].first), "{count}");
+        }
+        // Test vectors of Oxia's clients.
+        let hashes = [("foo", 125_730_186), ("bar", 2_687_685_474), ("baz", 862_947_621)];
+        assert!(hashes.iter().all(|(key, hash)| Slice::hash(key.as_bytes()) == *hash));
     }
 
     proptest! {

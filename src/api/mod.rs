@@ -1,11 +1,11 @@
 //! Protocol adapters: thin translations between a wire protocol and the engine's vocabulary.
 //!
-//! An adapter is a folder that speaks one protocol. It may use `engine`, `types`, `config` and `pb`, nothing below them.
-//! To add one: its `.proto` files, its folder, one entry in [`grpc::Front`].
+//! [`protocol`] says what an adapter is, and how one is added.
 
 pub mod caller;
 mod coalesce;
 pub mod connection;
+mod dengine;
 mod detect;
 pub mod door;
 pub mod etcd;
@@ -14,3 +14,6 @@ pub mod grpc;
 mod guard;
 pub mod http;
 pub mod listen;
+mod oxia;
+pub mod protocol;
+mod rfc;

@@ -4,7 +4,7 @@
 use super::url::EndpointUrl;
 use super::{
     Compaction, FeatureGates, Keepalive, Limits, Raft, Slow, SocketOptions, Storage, Tls, log, monitoring,
-    peer,
+    peer, protocols,
 };
 use std::time::Duration;
 
@@ -61,6 +61,7 @@ pub struct Draft {
     pub shutdown_grace_period: Duration,
     pub peer_transport: peer::Draft,
     pub wait_for_bootstrap: bool,
+    pub protocols: protocols::Draft,
     pub config_file: String,
     pub print_version: bool,
 }

@@ -25,6 +25,7 @@ mod load;
 pub mod log;
 mod monitoring;
 mod peer;
+mod protocols;
 pub mod tls;
 pub mod url;
 pub mod value;
@@ -35,6 +36,7 @@ pub use gates::FeatureGates;
 pub use log::Log;
 pub use monitoring::{Monitoring, Tracing};
 pub use peer::{PeerTransport, Transport};
+pub use protocols::Protocols;
 pub use tls::{Tls, TlsFiles, TlsRules, TlsVersion};
 pub use url::{EndpointUrl, ListenUrl, Place};
 
@@ -59,6 +61,8 @@ pub struct Config {
     pub raft: Raft,
     /// How other members are called.
     pub peer_transport: PeerTransport,
+    /// What clients may speak.
+    pub protocols: Protocols,
     /// What is kept on disk, and how.
     pub storage: Storage,
     /// Removal of old revisions.

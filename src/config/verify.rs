@@ -122,6 +122,7 @@ impl Settings {
                 ..storage(self.draft.storage, self.draft.quota_backend_bytes)
             },
             peer_transport: self.draft.peer_transport.verify()?,
+            protocols: self.draft.protocols.verify()?,
             compaction,
             limits,
             corrupt_check_interval: Some(self.draft.corrupt_check_interval).filter(|time| !time.is_zero()),

@@ -5,7 +5,7 @@
 
 use super::versions::ClusterVersion;
 use crate::auth;
-use crate::types::{KeyRange, LeaseId, MemberId};
+use crate::types::{KeyRange, LeaseId, MemberId, Slice};
 use bytes::Bytes;
 use serde::{Deserialize, Deserializer, Serialize};
 use std::cell::Cell;
@@ -30,7 +30,7 @@ pub enum Command {
     LeaseRevoke {
         /// Which; unknown ones are passed over unless the only one.
         ids: Vec<LeaseId>,
-        /// Whether their time ran out, rather than a client asked.
+        /// Whether their time ran out, rather than a client asked. Said for those who read the log; the keys go alike.
         expired: bool,
     },
     /// Remember how much time leases had left.
@@ -79,6 +79,19 @@ pub enum Command {
         /// Where from now on.
         peer_urls: Vec<String>,
     },
+    /// Run transactions one after the other; all become visible together.
+    Batch(Batch),
+}
+
+/// Transactions of one entry, each with an outcome of its own: one that is refused, or whose compares do not hold, does
+/// not keep the others from running, and each sees what those before it did. They share a revision as long as none
+/// changes a key a second time.
+#[derive(Clone, Debug, PartialEq, Default, Serialize, Deserialize)]
+pub struct Batch {
+    /// Reads and deletes of ranges concern only the keys of this slice of the keyspace.
+    pub slice: Option<Slice>,
+    /// In order.
+    pub txns: Vec<Txn>,
 }
 
 /// Write one key.
@@ -129,6 +142,45 @@ pub enum Op {
     DeleteRange(DeleteRange),
     /// A transaction inside.
     Txn(#[serde(deserialize_with = "nested_txn")] Txn),
+    /// Write one key, whatever lease it has now.
+    BoundPut(BoundPut),
+    /// Attach a key to a lease.
+    Attach(Attach),
+}
+
+/// Write one key, and say what becomes of its lease whether or not it exists.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct BoundPut {
+    /// Key; not empty.
+    pub key: Bytes,
+    /// New value.
+    pub value: Bytes,
+    /// Its lease.
+    pub binding: Binding,
+}
+
+/// The lease of a [`BoundPut`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Binding {
+    /// The one that it has, if any.
+    Keep,
+    /// A new one. It *belongs* to its keys: once none is attached to it, it is no more.
+    New {
+        /// Chosen id; not 0.
+        id: LeaseId,
+        /// Granted seconds, however few.
+        ttl_secs: i64,
+    },
+}
+
+/// Attach an existing key to a lease in the place of the one that it has. Makes no revision, and nobody can watch it. In
+/// a transaction it sees the ops before it, and if it can't be done, nothing is.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Attach {
+    /// Which key.
+    pub key: Bytes,
+    /// To which lease.
+    pub lease: LeaseId,
 }
 
 /// Txns inside txns that an entry may hold; a request has fewer, as protobuf messages nest a hundred deep at most.
@@ -318,6 +370,13 @@ pub enum Outcome {
     },
     /// Of `Txn`.
     Txn(TxnOutcome),
+    /// Of `Batch`.
+    Batch {
+        /// Revision of the last write; the current one when nothing was written.
+        revision: i64,
+        /// One of each transaction.
+        outcomes: Vec<Result<TxnOutcome, Refusal>>,
+    },
     /// Of a login.
     Authenticated {
         /// The current revision.
@@ -359,11 +418,11 @@ pub enum OpOutcome {
         /// Keys in the range, whatever the limit.
         count: i64,
     },
-    /// Of `Put`.
+    /// Of `Put` and `BoundPut`.
     Put {
         /// Revision of the write.
         revision: i64,
-        /// The pair before.
+        /// The pair before, if asked for.
         previous: Option<Kv>,
     },
     /// Of `DeleteRange`.
@@ -377,12 +436,17 @@ pub enum OpOutcome {
     },
     /// Of `Txn`.
     Txn(TxnOutcome),
+    /// Of `Attach`.
+    Attach {
+        /// Revision as of this op.
+        revision: i64,
+    },
 }
 
 /// Why a committed command was not carried out. Every replica comes to the same answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
-    /// `ignore_value` or `ignore_lease` on a missing key.
+    /// `ignore_value`, `ignore_lease` or `Attach` on a missing key.
     #[error("key not found")]
     KeyNotFound,
     /// The lease to attach or revoke does not exist.

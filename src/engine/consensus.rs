@@ -28,6 +28,17 @@ pub struct Status {
     pub is_learner: bool,
 }
 
+/// Who takes part in consensus.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Membership {
+    /// Index of the entry that says so.
+    pub index: u64,
+    /// Who votes.
+    pub voters: Vec<MemberId>,
+    /// Who only receives the log.
+    pub learners: Vec<MemberId>,
+}
+
 /// What a leader knows of another member.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PeerState {
@@ -51,6 +62,13 @@ pub trait Consensus: Send + Sync {
 
     /// Resolves when local reads show every write that was acknowledged before the call.
     fn read_index(&self) -> BoxFuture<'_, Result<(), Error>>;
+
+    /// The same, without asking others where the leader's lease lets this member do without: nobody else can have been
+    /// elected as long as clocks run alike.
+    fn lease_read(&self) -> BoxFuture<'_, Result<(), Error>>;
+
+    /// The committed membership, once its index is above `after`; of a change in two steps only the last one.
+    fn membership(&self, after: Option<u64>) -> BoxFuture<'_, Membership>;
 
     /// Index of the last entry that was applied here; costs next to nothing.
     fn applied(&self) -> u64;

@@ -2,7 +2,8 @@
 //! [`TEXT_BYTES_MAX`]. Called when something was slow.
 
 use super::command::{
-    Command, Compare, DeleteRange, Op, Operand, Put, Range, Relation, SortOrder, SortTarget, Txn,
+    Batch, Binding, Command, Compare, DeleteRange, Op, Operand, Put, Range, Relation, SortOrder, SortTarget,
+    Txn,
 };
 use crate::types::{KeyRange, RangeEnd};
 use std::fmt::{self, Display, Write};
@@ -59,6 +60,11 @@ pub fn command(index: u64, command: &Command, kind: impl Display) -> String {
             Command::LeaseRevoke { ids, .. } => {
                 ids.iter().try_for_each(|id| write!(out, "lease_revoke:<id:{id:016x}>"))
             }
+            Command::Batch(b) => {
+                out.write_str("batch:<")?;
+                batch(out, b)?;
+                out.write_char('>')
+            }
             Command::Compact { revision } => write!(out, "compaction:{{revision:{revision}}}"),
             _ => write!(out, "{kind}"),
         }
@@ -71,6 +77,7 @@ pub fn request(command: &Command) -> Option<String> {
         Command::Put(p) => put(out, p),
         Command::Txn(t) => txn(out, t),
         Command::DeleteRange(d) => delete(out, d),
+        Command::Batch(b) => batch(out, b),
         _ => Ok(()),
     }))
     .filter(|text| !text.is_empty())
@@ -165,7 +172,28 @@ fn op(out: &mut Text, op: &Op) -> fmt::Result {
             txn(out, t)?;
             out.write_str("> ")
         }
+        Op::BoundPut(p) => {
+            out.write_str("bound_put:<")?;
+            quoted(out, "key", &p.key)?;
+            if let Binding::New { id, ttl_secs } = p.binding {
+                write!(out, "ttl:{ttl_secs}-second lease:{id:016x} ")?;
+            }
+            write!(out, "value_size:{}> ", p.value.len())
+        }
+        Op::Attach(a) => {
+            out.write_str("attach:<")?;
+            quoted(out, "key", &a.key)?;
+            write!(out, "lease:{:016x}> ", a.lease)
+        }
     }
+}
+
+fn batch(out: &mut Text, batch: &Batch) -> fmt::Result {
+    batch.txns.iter().try_for_each(|inner| {
+        out.write_str("txn:<")?;
+        txn(out, inner)?;
+        out.write_str("> ")
+    })
 }
 
 fn compare(out: &mut Text, compare: &Compare) -> fmt::Result {

@@ -229,6 +229,7 @@ impl fmt::Display for Entry {
             Command::RemoveMember { .. } => "remove-member",
             Command::PromoteMember { .. } => "promote-member",
             Command::UpdateMember { .. } => "update-member",
+            Command::Batch(_) => "batch",
         };
         write!(f, "{kind} ({} bytes)", self.0.bytes.len())
     }

@@ -311,9 +311,9 @@ mod tests {
         };
         let fatal = |error: &mvcc::Error| panic!("{error}");
         let flusher = Flusher::start(Arc::clone(&store), applier, options, |_| {}, fatal).unwrap();
-        let mut writer = store.write().unwrap();
+        let mut writer = store.write(0).unwrap();
         writer.put(Bytes::from_static(b"k"), &[0; 4000], 0).unwrap();
-        writer.commit().unwrap();
+        writer.commit();
         // As long as this transaction is open, no flush gets on.
         let blocking = env.write().unwrap();
         let (sender, goes_on) = mpsc::sync_channel(1);

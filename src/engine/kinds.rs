@@ -32,6 +32,7 @@ pub enum Kind {
     AuthRoleGrantPermission,
     AuthRoleRevokePermission,
     ConfChange,
+    Batch,
     Range,
     ReadonlyTxn,
 }
@@ -54,6 +55,7 @@ impl Kind {
             Command::SetClusterVersion(_) => Kind::ClusterVersionSet,
             Command::Downgrade { .. } => Kind::DowngradeInfoSet,
             Command::Auth(change) => Kind::of_auth(change),
+            Command::Batch(_) => Kind::Batch,
             Command::AddMember(_)
             | Command::RemoveMember { .. }
             | Command::PromoteMember { .. }

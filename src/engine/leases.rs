@@ -22,7 +22,7 @@ impl LeaseKeeper {
     pub fn new(leases: &Leases, ttl_min_secs: i64) -> LeaseKeeper {
         let mut lessor = Lessor::new(ttl_min_secs);
         for (id, lease) in leases {
-            lessor.restore(*id, lease.ttl_secs, lease.remaining_secs, 0);
+            lessor.restore(*id, lease, 0);
         }
         LeaseKeeper { lessor: Mutex::new(lessor), term: AtomicU64::new(0), started: Instant::now() }
     }
@@ -37,7 +37,7 @@ impl LeaseKeeper {
             }
         }
         for (id, lease) in leases {
-            lessor.restore(*id, lease.ttl_secs, lease.remaining_secs, now_ms);
+            lessor.restore(*id, lease, now_ms);
         }
     }
 
@@ -54,10 +54,10 @@ impl LeaseKeeper {
         let mut lessor = self.lessor.lock();
         for change in changes {
             match *change {
-                LeaseChange::Granted(id, ttl_secs) => {
+                LeaseChange::Granted(id, lease) => {
                     METRICS.lease.granted.inc();
-                    METRICS.lease.ttl.observe(ttl_secs as f64);
-                    lessor.grant(id, ttl_secs, now_ms);
+                    METRICS.lease.ttl.observe(lease.ttl_secs as f64);
+                    lessor.restore(id, &lease, now_ms);
                 }
                 LeaseChange::Revoked(id) => {
                     METRICS.lease.revoked.inc();

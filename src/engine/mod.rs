@@ -42,8 +42,8 @@ use crate::types::{LeaseId, MemberId};
 use apply::{Applier, Learners};
 use ask::{Answer, Question, Whom};
 use bytes::Bytes;
-use command::{AlarmKind, Command, Outcome, Range, Refusal, Txn, TxnOutcome};
-use consensus::{Consensus, Status};
+use command::{AlarmKind, Batch, Command, Outcome, Range, Refusal, Txn, TxnOutcome};
+use consensus::{Consensus, Membership, Status};
 use entry::Entry;
 use flusher::Flusher;
 use leases::LeaseKeeper;
@@ -262,6 +262,16 @@ impl Engine {
         self.0.consensus.read_index().await
     }
 
+    /// The same, without asking other members where the leader's lease allows that.
+    pub async fn lease_read(&self) -> Result<()> {
+        self.0.consensus.lease_read().await
+    }
+
+    /// Who takes part in consensus, once that was decided after the entry at index `after`.
+    pub async fn membership(&self, after: Option<u64>) -> Membership {
+        self.0.consensus.membership(after).await
+    }
+
     /// Begins a read in key order, at the state of this member.
     pub fn scan(&self, query: Range) -> Result<(Scan, Snapshot)> {
         Ok(Scan::begin(&self.0.store, query)?)
@@ -285,6 +295,12 @@ impl Engine {
         let outcome = blocking(move || apply::read_txn(&store, &txn)).await;
         reading.end(outcome.as_ref().ok().map(|outcome| (outcome.results.len() as i64, None)));
         outcome
+    }
+
+    /// Runs a batch of reads alone, all at the current revision of this member.
+    pub async fn read_batch(&self, batch: Batch) -> Result<Vec<TxnOutcome>> {
+        let store = Arc::clone(&self.0.store);
+        blocking(move || apply::read_batch(&store, &batch)).await
     }
 
     /// Begins to measure a read, which begins now.
@@ -430,6 +446,7 @@ fn revision_of(outcome: &Outcome) -> i64 {
     match outcome {
         Outcome::Put { revision, .. }
         | Outcome::DeleteRange { revision, .. }
+        | Outcome::Batch { revision, .. }
         | Outcome::Authenticated { revision, .. }
         | Outcome::Done { revision } => *revision,
         Outcome::Txn(txn) => txn.revision,

@@ -6,7 +6,7 @@
 //! lease needs to be allowed to write every key of that lease: who may end a lease can delete all of them. Putting a
 //! range through [`KeyRange::from_wire`] loses nothing that the check needs: "from a key on" stays apart from one key.
 
-use super::command::{Command, DeleteRange, Op, Put, Txn};
+use super::command::{Attach, Batch, Command, DeleteRange, Op, Put, Txn};
 use crate::auth::{Access, Caller, Change, Error, State};
 use crate::mvcc;
 use crate::types::{KeyRange, LeaseId};
@@ -39,6 +39,7 @@ pub fn command(
         Command::Put(put) => walk.put(put),
         Command::DeleteRange(delete) => Ok(walk.delete(delete)),
         Command::Txn(txn) => walk.txn(txn),
+        Command::Batch(batch) => walk.batch(batch),
         Command::LeaseGrant { .. } => Ok(state.check_known(caller)),
         Command::LeaseRevoke { ids, .. } => {
             check!(state.check_known(caller));
@@ -71,6 +72,16 @@ pub fn txn(
     keys_of_lease: impl Fn(LeaseId) -> mvcc::Result<Vec<Bytes>>,
 ) -> Checked {
     Walk { state, caller, keys_of_lease: &keys_of_lease }.txn(txn)
+}
+
+/// Whether the caller may run a batch. `keys_of_lease` gives the keys attached now.
+pub fn batch(
+    state: &State,
+    caller: Option<&Caller>,
+    batch: &Batch,
+    keys_of_lease: impl Fn(LeaseId) -> mvcc::Result<Vec<Bytes>>,
+) -> Checked {
+    Walk { state, caller, keys_of_lease: &keys_of_lease }.batch(batch)
 }
 
 /// Whether the caller may do this with every key of the leases.
@@ -129,9 +140,23 @@ impl<K: Fn(LeaseId) -> mvcc::Result<Vec<Bytes>>> Walk<'_, K> {
                 Op::Put(put) => self.put(put)?,
                 Op::DeleteRange(delete) => self.delete(delete),
                 Op::Txn(txn) => self.txn(txn)?,
+                Op::BoundPut(put) => self.check(Access::Write, &KeyRange::single(put.key.clone())),
+                Op::Attach(attach) => self.attach(attach)?,
             });
         }
         Ok(Ok(()))
+    }
+
+    fn batch(&self, batch: &Batch) -> Checked {
+        for txn in &batch.txns {
+            check!(self.txn(txn)?);
+        }
+        Ok(Ok(()))
+    }
+
+    fn attach(&self, attach: &Attach) -> Checked {
+        check!(self.check(Access::Write, &KeyRange::single(attach.key.clone())));
+        self.lease(attach.lease, Access::Write)
     }
 
     /// Whether the caller may do this with every key of a lease. Root may without a look at them.

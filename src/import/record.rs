@@ -49,6 +49,7 @@ impl Record {
             version: pair.version,
             lease: pair.lease,
             modified: revision,
+            ..Meta::default()
         };
         if is_tombstone {
             let meta = Meta { modified: revision, ..Meta::default() };
@@ -99,7 +100,13 @@ mod tests {
             lease: -9,
         };
         let record = Record::parse(&row_key(7, 1, b""), &pair.encode_to_vec()).unwrap();
-        let meta = Meta { modified: Revision::new(7, 1), create_revision: 3, version: 2, lease: -9 };
+        let meta = Meta {
+            modified: Revision::new(7, 1),
+            create_revision: 3,
+            version: 2,
+            lease: -9,
+            ..Meta::default()
+        };
         assert_eq!(record, Record { key: b"k".to_vec(), meta, value: Some(b"v".to_vec()) });
         let gone = KeyValue { key: b"k".to_vec(), ..KeyValue::default() };
         let record = Record::parse(&row_key(8, 0, b"t"), &gone.encode_to_vec()).unwrap();

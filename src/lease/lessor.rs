@@ -17,6 +17,7 @@
 //! 3. `recorded_secs` is what the replicated table says, not what this member would like it to say.
 //! 4. Memory is bounded by the number of leases: timers without a lease are swept before they outnumber the others.
 
+use super::table;
 use super::wheel::{Timer, Wheel};
 use crate::types::LeaseId;
 use std::collections::{HashMap, VecDeque};
@@ -143,13 +144,9 @@ impl Lessor {
         self.index.is_empty()
     }
 
-    /// A grant was applied: the lease starts now. Takes the place of one with the same id.
-    pub fn grant(&mut self, id: LeaseId, ttl_secs: i64, now_ms: u64) {
-        self.restore(id, ttl_secs, 0, now_ms);
-    }
-
-    /// A lease from the replicated table: starts now with its remaining TTL, or the full one if that is 0.
-    pub fn restore(&mut self, id: LeaseId, ttl_secs: i64, remaining_secs: i64, now_ms: u64) {
+    /// A lease of the replicated table, granted just now or loaded: starts now with its remaining TTL, or the full one if
+    /// that is 0. Takes the place of one with the same id. The minimum does not concern those that belong to keys.
+    pub fn restore(&mut self, id: LeaseId, lease: &table::Lease, now_ms: u64) {
         let now_ms = self.observe(now_ms);
         self.revoke(id);
         let slot = self.free.pop().unwrap_or_else(|| {
@@ -157,9 +154,10 @@ impl Lessor {
             u32::try_from(self.leases.len() - 1).expect("fewer leases than addresses for 40 bytes each")
         });
         self.index.insert(id, slot);
+        let min_ttl_secs = if lease.belongs_to_keys { 1 } else { self.min_ttl_secs };
+        let ttl_secs = lease.ttl_secs.clamp(min_ttl_secs, TTL_MAX_SECS);
+        let recorded_secs = lease.remaining_secs.clamp(0, ttl_secs);
         let lease = &mut self.leases[slot as usize];
-        let ttl_secs = ttl_secs.clamp(self.min_ttl_secs, TTL_MAX_SECS);
-        let recorded_secs = remaining_secs.clamp(0, ttl_secs);
         *lease = Lease {
             id,
             ttl_secs,

@@ -19,6 +19,16 @@ fn renewed(ttl_secs: i64, reset: bool) -> Renewal {
     Renewal::Renewed { ttl_secs, reset }
 }
 
+impl Lessor {
+    fn grant(&mut self, id: LeaseId, ttl_secs: i64, now_ms: u64) {
+        self.restored(id, ttl_secs, 0, now_ms);
+    }
+
+    fn restored(&mut self, id: LeaseId, ttl_secs: i64, remaining_secs: i64, now_ms: u64) {
+        self.restore(id, &table::Lease { ttl_secs, remaining_secs, belongs_to_keys: false }, now_ms);
+    }
+}
+
 #[test]
 fn expires_at_its_deadline_and_not_before() {
     let mut lessor = primary(50);
@@ -89,8 +99,8 @@ fn demoted_decides_nothing() {
 #[test]
 fn promotion_takes_the_recorded_remaining_ttl() {
     let mut lessor = Lessor::new(2);
-    lessor.restore(1, 100, 40, 0);
-    lessor.restore(2, 100, 0, 0);
+    lessor.restored(1, 100, 40, 0);
+    lessor.restored(2, 100, 0, 0);
     lessor.grant(3, 100, 0);
     lessor.checkpointed(3, 70);
     assert!(lessor.due_checkpoints(50_000, ALL).is_empty(), "demoted");
@@ -365,7 +375,7 @@ fn apply(lessor: &mut Lessor, model: &mut Model, step: Step) {
             model.restore(id, ttl, 0);
         }
         Step::Restore(id, ttl, remaining) => {
-            lessor.restore(id, ttl, remaining, now);
+            lessor.restored(id, ttl, remaining, now);
             model.restore(id, ttl, remaining);
         }
         Step::Revoke(id) => assert_eq!(lessor.revoke(id), model.leases.remove(&id).is_some()),

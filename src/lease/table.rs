@@ -15,7 +15,12 @@ pub struct Lease {
     pub ttl_secs: i64,
     /// Seconds left at the last checkpoint; 0: none since the grant or last renewal.
     pub remaining_secs: i64,
+    /// It came with a key, and ends when no key is attached to it any more.
+    pub belongs_to_keys: bool,
 }
+
+/// Third field of a row, if there is one.
+const BELONGS_TO_KEYS: u64 = 1;
 
 /// All leases.
 pub type Leases = BTreeMap<LeaseId, Lease>;
@@ -37,7 +42,9 @@ pub fn rows(txn: &ReadTxn) -> Result<impl Iterator<Item = Result<(LeaseId, Lease
 fn parse(key: &[u8], mut value: &[u8]) -> Option<(LeaseId, Lease)> {
     let ttl_secs = take_varint(&mut value)? as i64;
     let remaining_secs = take_varint(&mut value)? as i64;
-    Some((LeaseId::from_be_bytes(key.try_into().ok()?), Lease { ttl_secs, remaining_secs }))
+    let belongs_to_keys = !value.is_empty() && take_varint(&mut value)? == BELONGS_TO_KEYS;
+    let lease = Lease { ttl_secs, remaining_secs, belongs_to_keys };
+    Some((LeaseId::from_be_bytes(key.try_into().ok()?), lease))
 }
 
 /// Key and value of a lease's row.
@@ -46,6 +53,9 @@ pub fn row(id: LeaseId, lease: Option<&Lease>) -> (Vec<u8>, Option<Vec<u8>>) {
         let mut value = Vec::new();
         put_varint(&mut value, lease.ttl_secs as u64);
         put_varint(&mut value, lease.remaining_secs as u64);
+        if lease.belongs_to_keys {
+            put_varint(&mut value, BELONGS_TO_KEYS);
+        }
         value
     });
     (id.to_be_bytes().to_vec(), value)
@@ -58,8 +68,8 @@ mod tests {
 
     proptest! {
         #[test]
-        fn rows_round_trip(id: LeaseId, ttl_secs: i64, remaining_secs: i64) {
-            let lease = Lease { ttl_secs, remaining_secs };
+        fn rows_round_trip(id: LeaseId, ttl_secs: i64, remaining_secs: i64, belongs_to_keys: bool) {
+            let lease = Lease { ttl_secs, remaining_secs, belongs_to_keys };
             let (key, value) = row(id, Some(&lease));
             prop_assert_eq!(parse(&key, &value.unwrap()), Some((id, lease)));
         }

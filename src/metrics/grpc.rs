@@ -28,12 +28,18 @@ pub const CODES: [&str; 17] = [
     "Unauthenticated",
 ];
 
-const UNARY: &str = "unary";
-const SERVER: &str = "server_stream";
-const BIDI: &str = "bidi_stream";
+/// A service: its name, and its methods with their kinds.
+pub type Service = (&'static str, &'static [(&'static str, &'static str)]);
+
+/// One request, one answer.
+pub const UNARY: &str = "unary";
+/// One request, any number of answers.
+pub const SERVER: &str = "server_stream";
+/// Any number of both.
+pub const BIDI: &str = "bidi_stream";
 
 /// Services, methods and kinds, as `grpc_...` families name them. What is shown from the start, as etcd does it.
-const METHODS: &[(&str, &[(&str, &str)])] = &[
+const METHODS: &[Service] = &[
     (
         "etcdserverpb.KV",
         &[
@@ -105,7 +111,7 @@ const METHODS: &[(&str, &[(&str, &str)])] = &[
 ];
 
 /// The same; shown from their first call on, as in etcd.
-const LATE_METHODS: &[(&str, &[(&str, &str)])] = &[
+const LATE_METHODS: &[Service] = &[
     ("v3lockpb.Lock", &[("Lock", UNARY), ("Unlock", UNARY)]),
     (
         "v3electionpb.Election",
@@ -146,6 +152,8 @@ struct Families {
 }
 
 static EXTENSIVE: AtomicBool = AtomicBool::new(false);
+/// Services of further protocols; shown from their first call on.
+static OTHERS: OnceLock<Vec<Service>> = OnceLock::new();
 static FAMILIES: LazyLock<Families> = LazyLock::new(Families::new);
 static TABLE: LazyLock<Vec<Method>> = LazyLock::new(table);
 
@@ -203,7 +211,7 @@ fn handling_seconds() -> HistogramVec {
 }
 
 fn table() -> Vec<Method> {
-    let methods = |services: &'static [(&str, &[(&str, &'static str)])]| {
+    let methods = |services: &'static [Service]| {
         services.iter().flat_map(|(service, methods)| {
             methods.iter().map(move |(method, kind)| Method {
                 path: format!("/{service}/{method}"),
@@ -212,7 +220,8 @@ fn table() -> Vec<Method> {
             })
         })
     };
-    let (early, late) = (methods(METHODS), methods(LATE_METHODS));
+    let others = OTHERS.get().map_or(&[][..], Vec::as_slice);
+    let (early, late) = (methods(METHODS), methods(LATE_METHODS).chain(methods(others)));
     let early = early.inspect(|method| {
         method.counters();
     });
@@ -221,9 +230,13 @@ fn table() -> Vec<Method> {
     by_path.into_values().collect()
 }
 
-/// Shows the families, with a histogram of the time of calls if `extensive`. To be called before the first call.
-pub fn show(extensive: bool) {
+/// Shows the families, with a histogram of the time of calls if `extensive`, and knows the services of `others` besides
+/// etcd's. To be called before the first call, and once.
+pub fn show(extensive: bool, others: Vec<Service>) {
     EXTENSIVE.store(extensive, Ordering::SeqCst);
+    if OTHERS.set(others).is_err() {
+        tracing::debug!("the services were known already");
+    }
     LazyLock::force(&TABLE);
 }
 
@@ -236,7 +249,8 @@ impl Method {
 
     /// Whether there is a service of this name, such as `etcdserverpb.KV`.
     pub fn is_service(name: &str) -> bool {
-        METHODS.iter().chain(LATE_METHODS).any(|(service, _)| *service == name)
+        let others = OTHERS.get().into_iter().flatten();
+        METHODS.iter().chain(LATE_METHODS).chain(others).any(|(service, _)| *service == name)
     }
 
     /// Its path, without the slash in front.

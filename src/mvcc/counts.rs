@@ -151,7 +151,7 @@ mod tests {
 
     fn image(revision: i64, is_live: bool) -> Bytes {
         let modified = Revision::new(revision, 0);
-        let meta = Meta { modified, create_revision: revision, version: 1, lease: 0 };
+        let meta = Meta { modified, create_revision: revision, version: 1, ..Meta::default() };
         if is_live { codec::live_image(&meta, b"v") } else { codec::tombstone_image(modified, false) }
     }
 

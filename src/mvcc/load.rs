@@ -187,7 +187,7 @@ mod tests {
         let store = Store::open(Env::open(&dir.join("source"), 1 << 30).unwrap()).unwrap();
         let mut records = Vec::new();
         for ops in txns {
-            let mut writer = store.write().unwrap();
+            let mut writer = store.write(0).unwrap();
             let distinct: BTreeMap<usize, _> =
                 ops.iter().map(|(k, len, lease)| (*k, (*len, *lease))).collect();
             for (index, (len, lease)) in distinct {
@@ -197,7 +197,7 @@ mod tests {
                     None => drop(writer.delete(key, false).unwrap()),
                 }
             }
-            for event in writer.commit().iter().flat_map(|batch| &batch.events) {
+            for event in writer.commit().batches.iter().flat_map(|batch| &batch.events) {
                 let image = Image::parse(&event.new).unwrap();
                 let Value::Inline(value) = image.value else { panic!("not flushed yet") };
                 let value = (!image.is_tombstone()).then(|| value.to_vec());
@@ -319,8 +319,12 @@ mod tests {
         let env = Env::open(dir.path(), 1 << 30).unwrap();
         let mut loader = Loader::new(&env, 0, BTreeSet::new()).unwrap();
         for main in 2..40 {
-            let meta =
-                Meta { modified: Revision::new(main, 0), create_revision: 2, version: main - 1, lease: 0 };
+            let meta = Meta {
+                modified: Revision::new(main, 0),
+                create_revision: 2,
+                version: main - 1,
+                ..Meta::default()
+            };
             loader.add(b"k", &meta, Some(&vec![0; 1 << 20])).unwrap();
         }
         loader.finish(39, &[]).unwrap();

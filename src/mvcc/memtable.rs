@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use std::cmp::Reverse;
 use std::ops::Bound;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
 /// Bytes that a version costs besides its key and image: skip list node, reference counts, event.
 const VERSION_OVERHEAD: usize = 300;
@@ -44,20 +44,32 @@ impl EventBatch {
     }
 }
 
-/// Key ascending, then newest first.
+/// Key ascending, then newest first; of one version, the last amendment first.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct VersionKey {
     key: Bytes,
     revision: Reverse<Revision>,
+    amendment: Reverse<u32>,
 }
 
 impl VersionKey {
+    /// The version of `revision` as it was written.
+    fn at(key: Bytes, revision: Revision) -> VersionKey {
+        VersionKey { key, revision: Reverse(revision), amendment: Reverse(0) }
+    }
+
+    /// Before all versions at or before revision `main`.
+    fn before(key: Bytes, main: i64) -> VersionKey {
+        let amendment = Reverse(u32::MAX);
+        VersionKey { key, revision: Reverse(Revision::new(main, u32::MAX)), amendment }
+    }
+
     fn first(key: Bytes) -> VersionKey {
-        VersionKey { key, revision: Reverse(Revision::new(i64::MAX, u32::MAX)) }
+        VersionKey::before(key, i64::MAX)
     }
 
     fn last(key: Bytes) -> VersionKey {
-        VersionKey { key, revision: Reverse(Revision::new(i64::MIN, 0)) }
+        VersionKey::at(key, Revision::new(i64::MIN, 0))
     }
 }
 
@@ -72,13 +84,26 @@ pub struct Memtable {
     attachments: SkipMap<(LeaseId, Bytes), bool>,
     batches: Mutex<Vec<Arc<EventBatch>>>,
     bytes: AtomicUsize,
+    /// Amendments so far.
+    amendments: AtomicU32,
 }
 
 impl Memtable {
     /// Adds a version of a key. Only the applier calls this.
     pub fn insert(&self, key: Bytes, revision: Revision, image: Bytes) {
-        self.bytes.fetch_add(key.len() + image.len() + VERSION_OVERHEAD, Ordering::Relaxed);
-        self.versions.insert(VersionKey { key, revision: Reverse(revision) }, image);
+        self.add(VersionKey::at(key, revision), image);
+    }
+
+    /// Puts another image in the place of a version, which may be in an older memtable or below all of them. Only the applier
+    /// calls this. The list never replaces an entry: readers could miss both.
+    pub fn amend(&self, key: Bytes, revision: Revision, image: Bytes) {
+        let amendment = Reverse(self.amendments.fetch_add(1, Ordering::Relaxed) + 1);
+        self.add(VersionKey { key, revision: Reverse(revision), amendment }, image);
+    }
+
+    fn add(&self, version: VersionKey, image: Bytes) {
+        self.bytes.fetch_add(version.key.len() + image.len() + VERSION_OVERHEAD, Ordering::Relaxed);
+        self.versions.insert(version, image);
     }
 
     /// Records that `key` is attached to `lease` now, or not any more.
@@ -105,7 +130,7 @@ impl Memtable {
 
     /// The newest version of `key` at or before revision `main`, tombstones included.
     pub fn get(&self, key: &Bytes, main: i64) -> Option<Bytes> {
-        let from = VersionKey { key: key.clone(), revision: Reverse(Revision::new(main, u32::MAX)) };
+        let from = VersionKey::before(key.clone(), main);
         let entry = self.versions.lower_bound(Bound::Included(&from))?;
         (entry.key().key == key).then(|| entry.value().clone())
     }
@@ -168,7 +193,7 @@ impl Iterator for Scan<'_> {
         let mut skipped = 0;
         loop {
             let entry = self.versions.as_mut()?.next()?;
-            let VersionKey { key, revision } = entry.key();
+            let VersionKey { key, revision, .. } = entry.key();
             if self.last.as_ref() == Some(key) {
                 skipped += 1;
                 if skipped == SKIPS_BEFORE_SEEK {

@@ -3,18 +3,25 @@
 
 use super::history::Limit;
 use super::transfer_test::{applied, transfer};
+use super::writer::Writer;
 use super::{Error, Store};
 use crate::storage::Env;
-use crate::storage::codec::{Image, Value};
+use crate::storage::codec::{Image, Stamp, Value};
 use crate::types::{KeyRange, Revision};
 use bytes::Bytes;
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 
+/// A key, its new value or a delete, and the lease of a put.
+type Change = (usize, Option<Vec<u8>>, i64);
+
 #[derive(Clone, Debug)]
 enum Step {
-    Txn(Vec<(usize, Option<Vec<u8>>, i64)>),
+    Txn(Vec<Change>),
+    /// Several revisions that become visible together.
+    Batch(Vec<Vec<Change>>),
+    Attach(usize, i64),
     Compact(u8),
     Flush,
     Remove,
@@ -40,8 +47,11 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (1000usize..7000, any::<u8>()).prop_map(|(len, byte)| Some(vec![byte; len])),
         2 => Just(None),
     ];
+    let txn = prop::collection::vec((0usize..13, value, 0i64..3), 1..4);
     prop_oneof![
-        12 => prop::collection::vec((0usize..13, value, 0i64..3), 1..4).prop_map(Step::Txn),
+        12 => txn.clone().prop_map(Step::Txn),
+        2 => prop::collection::vec(txn, 1..4).prop_map(Step::Batch),
+        3 => (0usize..13, 0i64..3).prop_map(|(key, lease)| Step::Attach(key, lease)),
         1 => any::<u8>().prop_map(Step::Compact),
         2 => Just(Step::Flush),
         2 => Just(Step::Remove),
@@ -51,7 +61,16 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-type Kv = (Vec<u8>, Vec<u8>, i64, i64, i64, i64);
+#[derive(Clone, Debug, PartialEq)]
+struct Kv {
+    key: Vec<u8>,
+    value: Vec<u8>,
+    create: i64,
+    modified: i64,
+    version: i64,
+    lease: i64,
+    stamp: Stamp,
+}
 
 #[derive(Default)]
 struct Model {
@@ -59,6 +78,8 @@ struct Model {
     states: Vec<BTreeMap<Bytes, Kv>>,
     /// Per revision: its changes, `None` is a delete.
     changes: Vec<Vec<(Bytes, Option<Vec<u8>>)>>,
+    /// The lease that each key ends with now; 0: none.
+    attached: BTreeMap<Bytes, i64>,
     compacted: i64,
 }
 
@@ -86,24 +107,55 @@ impl Subject {
     }
 }
 
-fn apply(subject: &Subject, model: &mut Model, ops: &[(usize, Option<Vec<u8>>, i64)]) {
+/// The clock of the test.
+fn time_of(revision: i64) -> u64 {
+    1000 * revision as u64
+}
+
+fn apply(subject: &Subject, model: &mut Model, txns: &[Vec<Change>]) {
+    let before = model.revision();
+    let mut writer = subject.store.write(time_of(before + 1)).unwrap();
+    for ops in txns {
+        writer.seal();
+        apply_one(&mut writer, model, before, ops);
+    }
+    assert_eq!(subject.store.revision(), before, "nothing is visible before the commit");
+    let batches = writer.commit().batches;
+    let revisions: Vec<i64> = batches.iter().map(|batch| batch.revision).collect();
+    assert_eq!(revisions, (before + 1..=model.revision()).collect::<Vec<_>>());
+}
+
+/// One revision. All of a batch have the time of its first.
+fn apply_one(writer: &mut Writer<'_>, model: &mut Model, before: i64, ops: &[Change]) {
     let keys = keys();
-    let mut writer = subject.store.write().unwrap();
     let mut state = model.states.last().cloned().unwrap_or_default();
     let main = model.revision() + 1;
+    let time = time_of(before + 1);
     let mut changes = Vec::new();
     let mut touched = BTreeSet::new();
     for (index, value, lease) in ops {
         let key = keys[*index].clone();
         if !touched.insert(key.clone()) {
-            continue; // one change a key and transaction, as etcd's API demands
+            continue; // one change a key and revision, as etcd's API demands
         }
         let old = state.get(&key).cloned();
         let replaced = match value {
             Some(value) => {
-                let (create, version) = old.as_ref().map_or((main, 1), |o| (o.2, o.4 + 1));
-                let kv = (key.to_vec(), value.clone(), create, main, version, *lease);
+                let (create, version) = old.as_ref().map_or((main, 1), |o| (o.create, o.version + 1));
+                let created_ms = old.as_ref().map_or(time, |o| o.stamp.created_ms);
+                let stamp = Stamp { created_ms, modified_ms: time };
+                let (key_bytes, value_bytes) = (key.to_vec(), value.clone());
+                let kv = Kv {
+                    key: key_bytes,
+                    value: value_bytes,
+                    create,
+                    modified: main,
+                    version,
+                    lease: *lease,
+                    stamp,
+                };
                 state.insert(key.clone(), kv);
+                model.attached.insert(key.clone(), *lease);
                 changes.push((key.clone(), Some(value.clone())));
                 writer.put(key, value, *lease).unwrap()
             }
@@ -111,17 +163,28 @@ fn apply(subject: &Subject, model: &mut Model, ops: &[(usize, Option<Vec<u8>>, i
                 if state.remove(&key).is_some() {
                     changes.push((key.clone(), None));
                 }
+                model.attached.remove(&key);
                 writer.delete(key, false).unwrap()
             }
         };
         assert_eq!(replaced.is_some(), old.is_some());
     }
-    let batch = writer.commit();
-    assert_eq!(batch.is_some(), !changes.is_empty());
     if !changes.is_empty() {
-        assert_eq!(batch.unwrap().revision, main);
         model.states.push(state);
         model.changes.push(changes);
+    }
+}
+
+fn attach(subject: &Subject, model: &mut Model, key: &Bytes, lease: i64) {
+    let mut writer = subject.store.write(1).unwrap();
+    let is_there = model.attached.contains_key(key);
+    assert_eq!(writer.attach(key, lease).unwrap(), is_there);
+    let committed = writer.commit();
+    assert!(committed.batches.is_empty(), "nobody can watch it");
+    if is_there {
+        let old = model.attached.insert(key.clone(), lease).unwrap_or(0);
+        let released = if old != lease && old != 0 { vec![old] } else { Vec::new() };
+        assert_eq!(committed.released, released);
     }
 }
 
@@ -136,14 +199,20 @@ fn check_reads(subject: &Subject, model: &Model, revision: i64, range: &KeyRange
         .scan(range, |key, image| {
             let meta = image.meta();
             let value = snapshot.value(&image)?.into_owned();
-            let kv =
-                (key.to_vec(), value, meta.create_revision, meta.modified.main, meta.version, meta.lease);
-            found.push(kv);
+            found.push(Kv {
+                key: key.to_vec(),
+                value,
+                create: meta.create_revision,
+                modified: meta.modified.main,
+                version: meta.version,
+                lease: meta.lease,
+                stamp: meta.stamp,
+            });
             Ok(ControlFlow::Continue(()))
         })
         .unwrap();
     let state = &model.states[revision as usize - 1];
-    let expected: Vec<Kv> = state.values().filter(|kv| range.contains(&kv.0)).cloned().collect();
+    let expected: Vec<Kv> = state.values().filter(|kv| range.contains(&kv.key)).cloned().collect();
     assert_eq!(found, expected, "at revision {revision} of {}", model.revision());
     for key in keys() {
         let image = snapshot.get(&key).unwrap();
@@ -190,7 +259,7 @@ fn check_history(subject: &Subject, model: &Model, from: i64) {
                 let before = model.states[batch.revision as usize - 2].get(key);
                 assert_eq!(previous.is_tombstone(), before.is_none());
                 if let Some(before) = before {
-                    assert_eq!(previous.value, Value::Inline(&before.1));
+                    assert_eq!(previous.value, Value::Inline(&before.value));
                 }
             }
         }
@@ -199,14 +268,8 @@ fn check_history(subject: &Subject, model: &Model, from: i64) {
 
 fn check_leases(subject: &Subject, model: &Model) {
     for lease in 1..3 {
-        let expected: Vec<Bytes> = model
-            .states
-            .last()
-            .unwrap()
-            .values()
-            .filter(|kv| kv.5 == lease)
-            .map(|kv| kv.0.clone().into())
-            .collect();
+        let attached = model.attached.iter().filter(|(_, of)| **of == lease);
+        let expected: Vec<Bytes> = attached.map(|(key, _)| key.clone()).collect();
         assert_eq!(subject.store.keys_of_lease(lease).unwrap(), expected);
     }
 }
@@ -218,7 +281,9 @@ fn run(steps: Vec<Step>, probes: Vec<(u8, usize, usize)>) {
     model.changes.push(Vec::new());
     for step in steps {
         match step {
-            Step::Txn(ops) => apply(&subject, &mut model, &ops),
+            Step::Txn(ops) => apply(&subject, &mut model, &[ops]),
+            Step::Batch(txns) => apply(&subject, &mut model, &txns),
+            Step::Attach(key, lease) => attach(&subject, &mut model, &keys()[key], lease),
             Step::Compact(at) => {
                 let at = 1 + i64::from(at) % model.revision();
                 if subject.store.compact(at).is_ok() {

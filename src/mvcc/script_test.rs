@@ -77,7 +77,7 @@ impl Script {
     }
 
     fn write<'c>(&self, changes: impl Iterator<Item = &'c str>) -> Answer {
-        let mut writer = self.store().write()?;
+        let mut writer = self.store().write(0)?;
         for change in changes {
             match change.split_whitespace().collect::<Vec<_>>()[..] {
                 ["put", key, value] => writer.put(expand(key), &expand(value), 0)?,
@@ -87,7 +87,7 @@ impl Script {
                 _ => return Err(format!("not a change: {change}").into()),
             };
         }
-        let Some(batch) = writer.commit() else {
+        let Some(batch) = writer.commit().batches.pop() else {
             return Ok(format!("nothing changed, revision {}", self.store().revision()));
         };
         lines(batch.events.iter().map(|event| show_event(self.store(), event)))

@@ -35,9 +35,9 @@ fn open(base: &Path) -> Store {
 }
 
 fn put(store: &Store, key: &str, value: &[u8]) {
-    let mut writer = store.write().unwrap();
+    let mut writer = store.write(0).unwrap();
     writer.put(Bytes::copy_from_slice(key.as_bytes()), value, 0).unwrap();
-    writer.commit().unwrap();
+    writer.commit();
 }
 
 fn flush(store: &Store) {
@@ -75,9 +75,9 @@ fn filled(base: &Path) -> Store {
     }
     flush(&store);
     store.compact(100).unwrap();
-    let mut writer = store.write().unwrap();
+    let mut writer = store.write(0).unwrap();
     writer.delete(Bytes::from_static(b"key 7"), false).unwrap();
-    writer.commit().unwrap();
+    writer.commit();
     flush(&store);
     store.remove_compacted(60).unwrap();
     store
@@ -219,10 +219,10 @@ fn a_crash_leaves_one_state_or_the_other() {
 /// Revision r puts `r % 100` and deletes `(r + 50) % 100`; the value is the revision.
 fn turn(store: &Store) {
     let revision = store.revision() + 1;
-    let mut writer = store.write().unwrap();
+    let mut writer = store.write(0).unwrap();
     writer.put(format!("{:02}", revision % 100).into(), revision.to_string().as_bytes(), 0).unwrap();
     writer.delete(format!("{:02}", (revision + 50) % 100).into(), false).unwrap();
-    writer.commit().unwrap();
+    writer.commit();
 }
 
 /// What `turn` has made of the keyspace up to a revision.

@@ -4,7 +4,7 @@ use super::node::Node;
 use super::{LogId, Types};
 use crate::engine::ask::{Answer, Question, Whom};
 use crate::engine::command::Applied;
-use crate::engine::consensus::{BoxFuture, Consensus, PeerState, Status};
+use crate::engine::consensus::{BoxFuture, Consensus, Membership, PeerState, Status};
 use crate::engine::entry::Entry;
 use crate::engine::error::Error;
 use crate::metrics::METRICS;
@@ -12,9 +12,14 @@ use crate::types::MemberId;
 use openraft::ServerState;
 use openraft::async_runtime::WatchReceiver;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 /// Proposals in flight; beyond this new ones are refused.
 const PROPOSALS_MAX: u64 = 50_000;
+
+/// Time between two looks at the membership, for whoever waits for a change of it. openraft notes everything in one
+/// channel, and a change of members is the rarest.
+const MEMBERSHIP_POLL: Duration = Duration::from_millis(100);
 
 /// Counts a proposal while it lives.
 struct InFlight<'n>(&'n AtomicU64);
@@ -31,6 +36,21 @@ impl Drop for InFlight<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
         METRICS.server.proposals_pending.dec();
+    }
+}
+
+impl Node {
+    /// What is committed of the membership; `None` in the middle of a change.
+    fn committed_membership(&self) -> Option<Membership> {
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let stored = &metrics.committed_membership_config;
+        let membership = stored.membership();
+        (membership.get_joint_config().len() <= 1).then(|| Membership {
+            index: stored.log_id().as_ref().map_or(0, |id| id.index),
+            voters: membership.voter_ids().collect(),
+            learners: membership.learner_ids().collect(),
+        })
     }
 }
 
@@ -65,6 +85,31 @@ impl Consensus for Node {
                 return Ok(());
             }
             self.linearize().await
+        })
+    }
+
+    fn lease_read(&self) -> BoxFuture<'_, Result<(), Error>> {
+        Box::pin(async move {
+            if self.is_sole_voter_leader.load(Ordering::SeqCst) {
+                return Ok(());
+            }
+            match self.lease_index().await {
+                Some(index) => self.has_applied(index).await,
+                None => self.linearize().await,
+            }
+        })
+    }
+
+    fn membership(&self, after: Option<u64>) -> BoxFuture<'_, Membership> {
+        Box::pin(async move {
+            loop {
+                if let Some(found) =
+                    self.committed_membership().filter(|found| after.is_none_or(|i| found.index > i))
+                {
+                    return found;
+                }
+                tokio::time::sleep(MEMBERSHIP_POLL).await;
+            }
         })
     }
 

@@ -111,6 +111,15 @@ impl Node {
         }
     }
 
+    /// The index that a read must wait for, if this member leads and its lease holds.
+    pub(super) async fn lease_index(&self) -> Option<u64> {
+        if self.leadership().leader != self.id() {
+            return None;
+        }
+        let (read, _) = self.raft().get_read_log_id(ReadPolicy::LeaseRead).await.ok()?;
+        Some(read.index())
+    }
+
     async fn read_index_there(&self, seen: Leadership) -> Result<u64, Error> {
         let link = self.link(seen.leader).ok_or(Error::NoLeader)?;
         let promised = self.log().promised().as_ref().map(wire::from_vote);

@@ -5,6 +5,7 @@ use crate::api::door::{Door, Grpc, Members};
 use crate::api::etcd::{self, Etcd};
 use crate::api::grpc::Front;
 use crate::api::http::{self, Http};
+use crate::api::protocol;
 use crate::config::Config;
 use crate::engine::Engine;
 use crate::shutdown::Shutdown;
@@ -35,7 +36,15 @@ impl Doors {
             election_timeout: config.raft.election_timeout,
         };
         let etcd = Etcd::new(engine.clone(), &options, shutdown.clone());
-        let grpc = Front::new(etcd, options.request_bytes_max + MESSAGE_OVERHEAD, config.slow.unary);
+        let setting = protocol::Context {
+            engine: engine.clone(),
+            txn_ops_max: options.txn_ops_max,
+            progress_interval: options.progress_interval,
+            settings: config.protocols.clone(),
+            shutdown: shutdown.clone(),
+        };
+        let grpc =
+            Front::new(etcd, &setting, options.request_bytes_max + MESSAGE_OVERHEAD, config.slow.unary);
         let options = http::Options {
             gateway: config.listen.json_gateway,
             origins: config.listen.origins.clone(),

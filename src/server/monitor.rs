@@ -1,6 +1,7 @@
 //! What a monitor sees of a member besides what its parts count themselves: who it is, and what can be read when
 //! somebody asks. Called by `server` once the member has started.
 
+use crate::api::protocol;
 use crate::config::Config;
 use crate::engine::Engine;
 use crate::engine::command::AlarmKind;
@@ -11,7 +12,7 @@ use crate::version::{ETCD_VERSION, KVIST_VERSION};
 
 /// Shows what does not change, and begins to answer scrapes; until the result is dropped.
 pub fn start(config: &Config, engine: &Engine) -> Scraped {
-    metrics::grpc::show(config.monitoring.extensive);
+    metrics::grpc::show(config.monitoring.extensive, protocol::services(&config.protocols));
     let (server, own) = (&METRICS.server, &METRICS.own);
     let id = hex(engine.identity().member);
     server.id.with_label_values(&[&id]).set(1);

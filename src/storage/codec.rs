@@ -22,6 +22,8 @@ pub const BLOB_CHUNK: usize = 2000;
 const TOMBSTONE: u8 = 1;
 const VALUE_IN_BLOB: u8 = 1 << 1;
 const EXPIRED: u8 = 1 << 2;
+const STAMPED: u8 = 1 << 3;
+const ATTACHED: u8 = 1 << 4;
 
 // Protobuf tags of mvccpb.KeyValue's varint fields.
 const TAG_CREATE: u8 = 2 << 3;
@@ -72,8 +74,30 @@ pub struct Meta {
     pub create_revision: i64,
     /// Writes since creation, from 1.
     pub version: i64,
-    /// Attached lease, or 0.
+    /// Lease that the put named, or 0.
     pub lease: i64,
+    /// When it was written; no client of etcd sees it.
+    pub stamp: Stamp,
+    /// Lease that the key has been attached to since by a call of its own, or 0 for none. `None`: there was no such call,
+    /// and the key is attached to `lease`. No client of etcd sees it.
+    pub attached: Option<i64>,
+}
+
+impl Meta {
+    /// The lease that the key ends with, or 0.
+    pub fn attachment(&self) -> i64 {
+        self.attached.unwrap_or(self.lease)
+    }
+}
+
+/// When a key was written, milliseconds since 1970 by the clock of the member that took the request in; 0: not known, as of
+/// what came in from elsewhere. Never runs backwards for a key.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Stamp {
+    /// First put of this generation.
+    pub created_ms: u64,
+    /// This version.
+    pub modified_ms: u64,
 }
 
 /// Where the value of an image is.
@@ -98,7 +122,8 @@ impl Value<'_> {
 
 /// One version of a key, parsed in place.
 ///
-/// Layout: flags (1), sub (varint), length of meta (1), meta, value.
+/// Layout: flags (1), sub (varint), stamp if the flags say so (time of the change as a varint, milliseconds since the
+/// creation as another), attached lease if they say so (varint), length of meta (1), meta, value.
 /// Meta is the protobuf encoding of `mod_revision`, `create_revision`, `version` and, when not 0, `lease` of
 /// `mvccpb.KeyValue`; a tombstone has only `mod_revision`. The value is inline, or in `blob` and then its length (varint).
 #[derive(Clone, Copy, Debug)]
@@ -106,6 +131,8 @@ pub struct Image<'a> {
     flags: u8,
     /// `mod_revision` and `sub`.
     pub modified: Revision,
+    stamp: Stamp,
+    attached: Option<i64>,
     meta: &'a [u8],
     /// The value; empty for a tombstone.
     pub value: Value<'a>,
@@ -121,6 +148,12 @@ impl<'a> Image<'a> {
     fn try_parse(bytes: &'a [u8]) -> Option<Image<'a>> {
         let (&flags, mut rest) = bytes.split_first()?;
         let sub = u32::try_from(take_varint(&mut rest)?).ok()?;
+        let mut stamp = Stamp::default();
+        if flags & STAMPED != 0 {
+            stamp.modified_ms = take_varint(&mut rest)?;
+            stamp.created_ms = stamp.modified_ms.checked_sub(take_varint(&mut rest)?)?;
+        }
+        let attached = if flags & ATTACHED != 0 { Some(take_varint(&mut rest)? as i64) } else { None };
         let (&meta_len, mut rest) = rest.split_first()?;
         let meta = take_bytes(&mut rest, usize::from(meta_len))?;
         let mut fields = meta;
@@ -133,13 +166,14 @@ impl<'a> Image<'a> {
         } else {
             Value::Inline(rest)
         };
-        Some(Image { flags, modified: Revision::new(main, sub), meta, value })
+        Some(Image { flags, modified: Revision::new(main, sub), stamp, attached, meta, value })
     }
 
     /// Appends its bytes, the value where it is.
     pub fn write(&self, out: &mut Vec<u8>) {
         out.push(self.flags);
         put_varint(out, u64::from(self.modified.sub));
+        push_hidden(out, self.flags, self.stamp, self.attached.unwrap_or(0));
         out.push(self.meta.len() as u8);
         out.extend_from_slice(self.meta);
         match self.value {
@@ -154,7 +188,7 @@ impl<'a> Image<'a> {
         self.flags & TOMBSTONE != 0
     }
 
-    /// Whether it was ended by the expiry of its lease rather than by a request.
+    /// Whether it was ended by the end of its lease rather than by a request for this key.
     pub fn is_expiry(&self) -> bool {
         self.flags & EXPIRED != 0
     }
@@ -179,7 +213,8 @@ impl<'a> Image<'a> {
 
     /// The metadata as numbers.
     pub fn meta(&self) -> Meta {
-        let mut meta = Meta { modified: self.modified, ..Meta::default() };
+        let (modified, stamp, attached) = (self.modified, self.stamp, self.attached);
+        let mut meta = Meta { modified, stamp, attached, ..Meta::default() };
         let mut fields = self.meta;
         while let Some((&tag, rest)) = fields.split_first() {
             fields = rest;
@@ -197,13 +232,20 @@ impl<'a> Image<'a> {
 
 /// Builds the image of a live version. The value is inline, however long: [`flushed_image`] moves it out.
 pub fn live_image(meta: &Meta, value: &[u8]) -> Bytes {
-    let mut out = Vec::with_capacity(48 + value.len());
+    let mut out = Vec::with_capacity(64 + value.len());
     push_head(&mut out, 0, meta);
     out.extend_from_slice(value);
     Bytes::from(out)
 }
 
-/// Builds the image of a tombstone.
+/// The image with its key attached to another lease; everything that clients of etcd see stays as it was.
+pub fn attached_image(image: &Image<'_>, lease: i64) -> Bytes {
+    let mut out = Vec::with_capacity(64 + image.value.len());
+    Image { flags: image.flags | ATTACHED, attached: Some(lease), ..*image }.write(&mut out);
+    Bytes::from(out)
+}
+
+/// Builds the image of a tombstone. It has no stamp: the next generation of the key has one of its own.
 pub fn tombstone_image(modified: Revision, expired: bool) -> Bytes {
     let mut out = Vec::with_capacity(16);
     let flags = TOMBSTONE | if expired { EXPIRED } else { 0 };
@@ -211,9 +253,24 @@ pub fn tombstone_image(modified: Revision, expired: bool) -> Bytes {
     Bytes::from(out)
 }
 
+/// What no client of etcd sees, as the flags announce it.
+fn push_hidden(out: &mut Vec<u8>, flags: u8, stamp: Stamp, attached: i64) {
+    if flags & STAMPED != 0 {
+        put_varint(out, stamp.modified_ms);
+        put_varint(out, stamp.modified_ms.saturating_sub(stamp.created_ms));
+    }
+    if flags & ATTACHED != 0 {
+        put_varint(out, attached as u64);
+    }
+}
+
 fn push_head(out: &mut Vec<u8>, flags: u8, meta: &Meta) {
+    let is_stamped = meta.stamp != Stamp::default();
+    let flags =
+        flags | if is_stamped { STAMPED } else { 0 } | if meta.attached.is_some() { ATTACHED } else { 0 };
     out.push(flags);
     put_varint(out, u64::from(meta.modified.sub));
+    push_hidden(out, flags, meta.stamp, meta.attached.unwrap_or(0));
     let len_at = out.len();
     out.push(0);
     out.push(TAG_MOD);
@@ -366,9 +423,15 @@ mod tests {
         #[test]
         fn images_round_trip(
             main in 1i64.., sub: u32, create in 1i64.., version in 1i64.., lease: i64,
+            times: Option<(u32, u32)>, attached: Option<i64>,
             value in prop::collection::vec(any::<u8>(), 0..3000),
         ) {
-            let meta = Meta { modified: Revision::new(main, sub), create_revision: create, version, lease };
+            let stamp = times.map_or_else(Stamp::default, |(created, age)| Stamp {
+                created_ms: created.into(),
+                modified_ms: u64::from(created) + u64::from(age),
+            });
+            let modified = Revision::new(main, sub);
+            let meta = Meta { modified, create_revision: create, version, lease, stamp, attached };
             let bytes = live_image(&meta, &value);
             let image = Image::parse(&bytes).unwrap();
             prop_assert_eq!(image.meta(), meta);
@@ -383,6 +446,20 @@ mod tests {
             let without = image.wire_meta_without_lease();
             prop_assert!(image.wire_meta().starts_with(without));
             prop_assert_eq!(without.len() < image.wire_meta().len(), lease != 0);
+            let other = attached_image(&image, 77);
+            let other = Image::parse(&other).unwrap();
+            prop_assert_eq!(other.meta(), Meta { attached: Some(77), ..meta });
+            prop_assert_eq!((other.value, other.wire_meta()), (image.value, image.wire_meta()));
+        }
+
+        #[test]
+        fn an_image_that_is_written_again_is_the_same(bytes: Vec<u8>) {
+            if let Ok(image) = Image::parse(&bytes) {
+                let mut again = Vec::new();
+                image.write(&mut again);
+                let again = Image::parse(&again).unwrap();
+                prop_assert_eq!((again.meta(), again.value), (image.meta(), image.value));
+            }
         }
 
         #[test]

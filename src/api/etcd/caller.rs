@@ -1,49 +1,21 @@
 //! Who a request comes from: its token, or the certificate of its connection.
 
 use super::{Etcd, error};
-use crate::api::caller::CommonName;
-use crate::auth::token::strip_scheme;
+use crate::api::caller::Credentials;
 use crate::engine::{Caller, Origin};
-use http::{Extensions, HeaderMap, HeaderValue};
+use http::{Extensions, HeaderMap};
 use tonic::{Request, Status};
-
-/// What a request shows to prove who sent it. Long streams keep it, and are asked again for each message.
-#[derive(Clone, Default)]
-pub struct Credentials {
-    token: Option<HeaderValue>,
-    common_name: Option<CommonName>,
-}
-
-impl Credentials {
-    /// Those of a request's head. A request that came through a gateway has the gateway's certificate, which counts for
-    /// nothing.
-    pub fn of(headers: &HeaderMap, extensions: &Extensions) -> Credentials {
-        let token = headers.get("token").or_else(|| headers.get("authorization")).cloned();
-        let is_gateway = headers.contains_key("grpcgateway-accept");
-        let common_name = extensions.get::<CommonName>().filter(|_| !is_gateway).cloned();
-        Credentials { token, common_name }
-    }
-}
 
 impl Etcd {
     /// Who shows these; `None` is nobody in particular, or that it does not matter. A token that is not good is an error
     /// even where nobody would have had to be known.
     pub fn caller_with(&self, credentials: &Credentials) -> Result<Option<Caller>, Status> {
-        if !self.engine.is_auth_enabled() {
-            return Ok(None);
-        }
-        if let Some(token) = &credentials.token {
-            let token = strip_scheme(token.to_str().unwrap_or_default());
-            return self.engine.caller_of_token(token).map(Some).map_err(error::status);
-        }
-        let name = credentials.common_name.as_ref();
-        Ok(name.map(|name| self.engine.caller_named(std::sync::Arc::clone(&name.0))))
+        credentials.caller(&self.engine).map_err(error::status)
     }
 
     /// The entry that a request waits for: its token was given out on another member, and is not known here yet.
     pub fn token_ahead(&self, headers: &HeaderMap) -> Option<u64> {
-        let token = Credentials::of(headers, &Extensions::new()).token?;
-        self.engine.token_ahead(strip_scheme(token.to_str().ok()?))
+        self.engine.token_ahead(Credentials::of(headers, &Extensions::new()).token()?)
     }
 
     /// Resolves when this member has applied that entry, or will not in time: then the token is not good.

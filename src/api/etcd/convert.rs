@@ -213,6 +213,8 @@ fn op_response(outcome: &OpOutcome) -> pb::ResponseOp {
             })
         }
         OpOutcome::Txn(txn) => Response::ResponseTxn(txn_response(txn, ResponseHeader::default())),
+        // No request of etcd's asks for it.
+        OpOutcome::Attach { .. } => return pb::ResponseOp::default(),
     };
     pb::ResponseOp { response: Some(response) }
 }

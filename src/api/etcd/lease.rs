@@ -1,8 +1,8 @@
 //! The Lease service.
 
-use super::caller::Credentials;
 use super::kv::unexpected;
 use super::{Etcd, error};
+use crate::api::caller::Credentials;
 use crate::engine::LEASE_COST;
 use crate::engine::command::{Command, Outcome};
 use crate::pb::etcdserverpb::lease_server::Lease;

@@ -111,9 +111,8 @@ impl Etcd {
         self.check_metadata(metadata.as_ref())
     }
 
-    /// G-3: whether this member answers such calls. A learner answers few; of ranges those that need no leader, which
-    /// `range` looks at.
-    pub fn check_role(&self, path: &str) -> Result<(), Status> {
+    /// G-3: whether this member answers such calls. A learner answers few, which `is_for_learners` knows by their path.
+    pub fn check_role(&self, path: &str, is_for_learners: fn(&str) -> bool) -> Result<(), Status> {
         if self.engine.is_learner() && !is_for_learners(path) {
             return Err(error::Error::NotForLearner.into());
         }
@@ -121,7 +120,8 @@ impl Etcd {
     }
 }
 
-fn is_for_learners(path: &str) -> bool {
+/// Whether a learner answers such calls; of ranges only those that need no leader, which `range` looks at.
+pub fn is_for_learners(path: &str) -> bool {
     let (service, method) = path.rsplit_once('/').unwrap_or_default();
     match service {
         "/etcdserverpb.KV" => method == "Range",

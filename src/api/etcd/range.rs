@@ -3,8 +3,8 @@
 //! A small answer is one buffer. A large one is read twice: first to learn its length, which gRPC sends ahead, then in
 //! pieces as the client takes them. So a slow client that reads a gigabyte holds no more than a piece of it in memory.
 
-use super::caller::Credentials;
 use super::{Etcd, check, convert, error};
+use crate::api::caller::Credentials;
 use crate::api::grpc::body::{self, PREFIX, Pieces};
 use crate::engine::command::{Range, SortTarget};
 use crate::engine::scan::{Budget, Scan};

@@ -1,9 +1,9 @@
 //! The Watch service: requests into the hub, deliveries out, events encoded once for all watchers of a group.
 
-use super::caller::Credentials;
 use super::quiet::Quiet;
 use super::watch_frame::{self, Frame, Gathered};
 use super::{Etcd, error};
+use crate::api::caller::Credentials;
 use crate::api::grpc::body;
 use crate::engine::watch::{Delivery, Matched, Spec, Stream as HubStream, WatcherKey};
 use crate::pb::etcdserverpb::watch_create_request::FilterType;

@@ -6,6 +6,7 @@ pub mod limit;
 mod meter;
 
 use crate::api::etcd::{self, Etcd};
+use crate::api::protocol::{self, Context as Setting, Serve};
 use crate::metrics::grpc::Method;
 use crate::pb::etcdserverpb::auth_server::AuthServer;
 use crate::pb::etcdserverpb::cluster_server::ClusterServer;
@@ -45,12 +46,29 @@ pub struct Front {
     lock: LockServer<Etcd>,
     election: ElectionServer<Etcd>,
     health: HealthServer<Etcd>,
+    others: Vec<Other>,
+}
+
+/// A service of another protocol than etcd's.
+#[derive(Clone)]
+struct Other {
+    name: &'static str,
+    serve: Serve,
+    is_for_learners: fn(&str) -> bool,
 }
 
 impl Front {
-    /// The services over an adapter. Larger messages than `message_bytes_max` are refused; a unary call that takes
+    /// The services of all protocols, etcd's by its adapter. Larger messages than `message_bytes_max` are refused; a unary call that takes
     /// longer than `slow_unary` is logged.
-    pub fn new(etcd: Etcd, message_bytes_max: usize, slow_unary: Duration) -> Front {
+    pub fn new(etcd: Etcd, setting: &Setting, message_bytes_max: usize, slow_unary: Duration) -> Front {
+        let others = protocol::enabled(&setting.settings).flat_map(|protocol| {
+            let is_for_learners = protocol.is_for_learners;
+            (protocol.open)(setting).into_iter().map(move |(name, serve)| Other {
+                name,
+                serve,
+                is_for_learners,
+            })
+        });
         // The limit is enforced by `Limited`, with etcd's error; tonic's own must not come first.
         Front {
             message_bytes_max,
@@ -63,6 +81,7 @@ impl Front {
             lock: LockServer::new(etcd.clone()).max_decoding_message_size(usize::MAX),
             election: ElectionServer::new(etcd.clone()).max_decoding_message_size(usize::MAX),
             health: HealthServer::new(etcd.clone()).max_decoding_message_size(usize::MAX),
+            others: others.collect(),
             etcd,
         }
     }
@@ -116,10 +135,16 @@ impl Front {
         B::Error: std::error::Error + Send + Sync + 'static,
     {
         let path = request.uri().path();
-        if let Err(status) = self.etcd.check_role(path) {
+        let (service, _) = split(path);
+        let other = self.others.iter_mut().find(|other| other.name == service);
+        let is_for_learners =
+            other.as_ref().map_or(etcd::is_for_learners as _, |other| other.is_for_learners);
+        if let Err(status) = self.etcd.check_role(path, is_for_learners) {
             return Box::pin(std::future::ready(Ok(status.into_http())));
         }
-        let (service, _) = split(path);
+        if let Some(other) = other {
+            return other.serve.call(request.map(Body::new));
+        }
         match (service, path) {
             (_, "/etcdserverpb.KV/Range") => Box::pin(etcd::range::serve(self.etcd.clone(), request)),
             (_, "/etcdserverpb.Watch/Watch") => {

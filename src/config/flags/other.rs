@@ -202,6 +202,24 @@ pub(super) const OWN: &[Flag] = &[
         Bool(|d, v| d.wait_for_bootstrap = v),
         "Do not begin a new cluster by oneself, but wait for the call Bootstrap of wolf.raft.",
     ),
+    flag(
+        "protocols",
+        "etcd,rfc,d-engine,oxia",
+        Text(|d, v| d.protocols.names = v),
+        "What clients may speak on the client port, comma separated; etcd is always among them.",
+    ),
+    flag(
+        "oxia-shards",
+        "1",
+        Uint32(|d, v| d.protocols.oxia_shards = v),
+        "Shards that Oxia's clients are told of; the same on all members, and never changed.",
+    ),
+    flag(
+        "rfc-errors",
+        "header",
+        Choice(&["header", "status"], |d, v| d.protocols.rfc_errors = v),
+        "Where the RFC's protocol says why a request failed: in the header of the answer, or as a status of gRPC.",
+    ),
 ];
 
 /// What etcd ignores without a word.

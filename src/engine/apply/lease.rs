@@ -11,19 +11,36 @@ use crate::types::LeaseId;
 
 impl Applier {
     pub(super) fn lease_grant(&mut self, id: LeaseId, ttl_secs: i64) -> Applied {
+        if let Err(refusal) = self.check_grant(id, ttl_secs) {
+            return Err(refusal);
+        }
+        self.begin_lease(id, ttl_secs, false);
+        self.done()
+    }
+
+    pub(super) fn check_grant(&self, id: LeaseId, ttl_secs: i64) -> Result<(), Refusal> {
         if ttl_secs > LEASE_TTL_MAX_SECS {
             return Err(Refusal::LeaseTtlTooLarge);
         }
         if self.leases.contains_key(&id) {
             return Err(Refusal::LeaseExists);
         }
-        self.set_lease(id, Some(Lease { ttl_secs, remaining_secs: 0 }));
-        self.effects.leases.push(LeaseChange::Granted(id, ttl_secs));
-        self.done()
+        Ok(())
+    }
+
+    pub(super) fn begin_lease(&mut self, id: LeaseId, ttl_secs: i64, belongs_to_keys: bool) {
+        let lease = Lease { ttl_secs, remaining_secs: 0, belongs_to_keys };
+        self.set_lease(id, Some(lease));
+        self.effects.leases.push(LeaseChange::Granted(id, lease));
+    }
+
+    fn end_lease(&mut self, id: LeaseId) {
+        self.set_lease(id, None);
+        self.effects.leases.push(LeaseChange::Revoked(id));
     }
 
     /// Ends leases. Of several, those that are gone already are passed over: another entry was faster.
-    pub(super) fn lease_revoke(&mut self, ids: &[LeaseId], expired: bool) -> mvcc::Result<Applied> {
+    pub(super) fn lease_revoke(&mut self, ids: &[LeaseId]) -> mvcc::Result<Applied> {
         if let [id] = ids
             && !self.leases.contains_key(id)
         {
@@ -31,24 +48,33 @@ impl Applier {
         }
         for &id in ids {
             if self.leases.contains_key(&id) {
-                self.delete_attached(id, expired)?;
-                self.set_lease(id, None);
-                self.effects.leases.push(LeaseChange::Revoked(id));
+                self.end_lease(id);
+                self.delete_attached(id)?;
             }
         }
         Ok(self.done())
     }
 
     /// All keys of a lease go in one revision, in byte order (L-3).
-    fn delete_attached(&mut self, id: LeaseId, expired: bool) -> mvcc::Result<()> {
+    fn delete_attached(&mut self, id: LeaseId) -> mvcc::Result<()> {
         let keys = self.store.keys_of_lease(id)?;
         let store = self.store.clone();
-        let mut writer = store.write()?;
+        let mut writer = store.write(self.now_ms)?;
         for key in keys {
-            writer.delete(key, expired)?;
+            writer.delete(key, true)?;
             METRICS.mvcc.deletes.inc();
         }
-        self.effects.batches.extend(writer.commit());
+        self.commit(writer)
+    }
+
+    /// Ends those of the leases that belong to keys and have none any more.
+    pub(super) fn end_unused(&mut self, released: &[LeaseId]) -> mvcc::Result<()> {
+        for id in released {
+            let belongs = self.leases.get(id).is_some_and(|lease| lease.belongs_to_keys);
+            if belongs && self.store.keys_of_lease(*id)?.is_empty() {
+                self.end_lease(*id);
+            }
+        }
         Ok(())
     }
 

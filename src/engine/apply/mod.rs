@@ -5,6 +5,7 @@
 
 pub(super) mod admin;
 mod auth_state;
+mod batch;
 #[cfg(test)]
 mod determinism_test;
 mod install;
@@ -18,6 +19,7 @@ mod script_syntax;
 mod script_test;
 mod txn;
 
+pub(super) use batch::read_batch;
 pub use install::Candidate;
 pub use members::Learners;
 pub(super) use txn::read_txn;
@@ -26,9 +28,10 @@ use super::command::{AlarmKind, Applied, Command, Kv, Member, Outcome, Refusal};
 use super::entry::{Entry, Origin};
 use super::versions::Versions;
 use crate::auth;
-use crate::lease::table::{self, Leases};
+use crate::lease::table::{self, Lease, Leases};
 use crate::metrics::METRICS;
 use crate::mvcc::flush::{Frozen, SideRow};
+use crate::mvcc::writer::{Committed, Writer};
 use crate::mvcc::{self, EventBatch, Snapshot, Store};
 use crate::storage::codec::{self, Image, Value};
 use crate::storage::schema::{Table, meta};
@@ -53,8 +56,8 @@ pub struct LogPosition {
 /// Something that the keeper of lease deadlines must learn of.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum LeaseChange {
-    /// A lease came to be, with its TTL in seconds.
-    Granted(LeaseId, i64),
+    /// A lease came to be.
+    Granted(LeaseId, Lease),
     /// A lease ended.
     Revoked(LeaseId),
     /// So many seconds were left of a lease.
@@ -89,6 +92,8 @@ pub struct Applier {
     auth: Arc<auth::Store>,
     versions: Versions,
     applied: Option<LogPosition>,
+    /// When the command that is being applied was taken in, milliseconds since 1970.
+    now_ms: u64,
     /// Position as of the last freeze.
     frozen: Option<LogPosition>,
     /// The state up to there was received, and the log may not have been purged up to there since.
@@ -120,6 +125,7 @@ impl Applier {
             versions: admin::read_versions(txn)?,
             auth: Arc::new(auth::Store::new(auth::table::load(txn)?)),
             applied,
+            now_ms: 0,
             frozen: applied,
             installed: admin::read_position(txn, meta::INSTALLED)?,
             membership: admin::read_membership(txn)?,
@@ -202,6 +208,7 @@ impl Applier {
     /// Carries out a committed entry. A refusal is an answer; an error means that this node can't go on.
     pub fn apply(&mut self, position: LogPosition, entry: &Entry) -> mvcc::Result<Applied> {
         self.applied = Some(position);
+        self.now_ms = entry.time_ms();
         if let Some(refusal) = self.capped(entry.command()) {
             return Ok(Err(refusal));
         }
@@ -215,7 +222,7 @@ impl Applier {
             Command::DeleteRange(delete) => self.delete_range(delete),
             Command::Txn(txn) => self.txn(txn),
             Command::LeaseGrant { id, ttl_secs } => Ok(self.lease_grant(*id, *ttl_secs)),
-            Command::LeaseRevoke { ids, expired } => self.lease_revoke(ids, *expired),
+            Command::LeaseRevoke { ids, expired: _ } => self.lease_revoke(ids),
             Command::LeaseCheckpoint(remaining) => Ok(self.lease_checkpoint(remaining)),
             Command::Compact { revision } => self.compact(*revision),
             Command::Alarm { activate, member, alarm } => Ok(self.alarm(*activate, *member, *alarm)),
@@ -227,6 +234,7 @@ impl Applier {
             Command::RemoveMember { id } => Ok(self.remove_member(*id)),
             Command::PromoteMember { id } => Ok(self.promote_member(*id)),
             Command::UpdateMember { id, peer_urls } => Ok(self.update_member(*id, peer_urls)),
+            Command::Batch(batch) => self.batch(batch),
         }
     }
 
@@ -247,6 +255,13 @@ impl Applier {
             rows.push(admin::applied_row(applied));
         }
         Some((self.store.freeze(rows), self.applied))
+    }
+
+    /// Publishes what a writer did.
+    fn commit(&mut self, writer: Writer<'_>) -> mvcc::Result<()> {
+        let Committed { batches, released } = writer.commit();
+        self.effects.batches.extend(batches);
+        self.end_unused(&released)
     }
 
     fn change(&mut self, table: Table, key: Vec<u8>, value: Option<Vec<u8>>) {
@@ -288,14 +303,15 @@ pub fn needs_space(command: &Command) -> bool {
     use super::command::{Op, Txn};
     fn txn_needs_space(txn: &Txn) -> bool {
         txn.success.iter().chain(&txn.failure).any(|op| match op {
-            Op::Put(_) => true,
+            Op::Put(_) | Op::BoundPut(_) => true,
             Op::Txn(txn) => txn_needs_space(txn),
-            Op::Range(_) | Op::DeleteRange(_) => false,
+            Op::Range(_) | Op::DeleteRange(_) | Op::Attach(_) => false,
         })
     }
     match command {
         Command::Put(_) | Command::LeaseGrant { .. } => true,
         Command::Txn(txn) => txn_needs_space(txn),
+        Command::Batch(batch) => batch.txns.iter().any(txn_needs_space),
         _ => false,
     }
 }

@@ -2,52 +2,80 @@
 
 use super::{Applier, answer_kv};
 use crate::engine::command::{
-    Applied, Compare, DeleteRange, Kv, Op, OpOutcome, Operand, Outcome, Put, Refusal, Relation, Txn,
-    TxnOutcome,
+    Applied, Attach, Binding, BoundPut, Compare, DeleteRange, Kv, Op, OpOutcome, Operand, Outcome, Put,
+    Refusal, Relation, Txn, TxnOutcome,
 };
-use crate::engine::read;
+use crate::engine::read::{self, RangeResult};
 use crate::metrics::METRICS;
 use crate::mvcc::{self, Snapshot, writer::Writer};
 use crate::storage::codec::{Image, Meta};
+use crate::types::{KeyRange, LeaseId, Slice};
 use bytes::Bytes;
 use std::cmp::Ordering;
 use std::ops::ControlFlow;
 
+/// What the ops of one command have in common.
+#[derive(Default)]
+pub(super) struct Run {
+    /// Reads and deletes of ranges see only this.
+    pub slice: Option<Slice>,
+    /// Leases that came to be, with their TTL in seconds.
+    granted: Vec<(LeaseId, i64)>,
+}
+
+/// Whether ops before some op have left the keys of a range behind; the last word counts.
+type Fates = Vec<(KeyRange, bool)>;
+
 impl Applier {
     pub(super) fn put(&mut self, put: &Put) -> mvcc::Result<Applied> {
         let store = self.store.clone();
-        let mut writer = store.write()?;
+        let mut writer = store.write(self.now_ms)?;
         if let Err(refusal) = self.check_put(writer.snapshot(), put)? {
             return Ok(Err(refusal));
         }
         let previous = run_put(&mut writer, put)?;
         let revision = writer.revision();
-        self.effects.batches.extend(writer.commit());
+        self.commit(writer)?;
         Ok(Ok(Outcome::Put { revision, previous }))
     }
 
     pub(super) fn delete_range(&mut self, delete: &DeleteRange) -> mvcc::Result<Applied> {
         let store = self.store.clone();
-        let mut writer = store.write()?;
-        let (deleted, previous) = run_delete(&mut writer, delete)?;
+        let mut writer = store.write(self.now_ms)?;
+        let (deleted, previous) = run_delete(&mut writer, delete, None)?;
         let revision = writer.revision();
-        self.effects.batches.extend(writer.commit());
+        self.commit(writer)?;
         Ok(Ok(Outcome::DeleteRange { revision, deleted, previous }))
     }
 
     pub(super) fn txn(&mut self, txn: &Txn) -> mvcc::Result<Applied> {
         let store = self.store.clone();
-        let mut writer = store.write()?;
-        let mut path = Vec::new();
-        decide(writer.snapshot(), txn, &mut path)?;
-        if let Err(refusal) = self.check_txn(writer.snapshot(), txn, &mut path.iter())? {
+        let mut writer = store.write(self.now_ms)?;
+        let path = decide_all(writer.snapshot(), txn)?;
+        let done = self.run_checked(&mut writer, &mut Run::default(), txn, &path)?;
+        self.commit(writer)?;
+        Ok(done.map(Outcome::Txn))
+    }
+
+    /// Runs a transaction whose branches are decided, or refuses it and does nothing.
+    pub(super) fn run_checked(
+        &mut self,
+        writer: &mut Writer<'_>,
+        run: &mut Run,
+        txn: &Txn,
+        path: &[bool],
+    ) -> mvcc::Result<Result<TxnOutcome, Refusal>> {
+        if let Err(refusal) = self.check_txn(writer.snapshot(), txn, &mut path.iter(), &mut Fates::new())? {
             return Ok(Err(refusal));
         }
-        let mut outcome = run_txn(&store, &mut writer, txn, &mut path.iter())?;
+        let store = self.store.clone();
+        let mut outcome = run_txn(&store, writer, run, txn, &mut path.iter())?;
+        for (id, ttl_secs) in std::mem::take(&mut run.granted) {
+            self.begin_lease(id, ttl_secs, true);
+        }
         count_txn(&outcome);
         outcome.revision = writer.revision();
-        self.effects.batches.extend(writer.commit());
-        Ok(Ok(Outcome::Txn(outcome)))
+        Ok(Ok(outcome))
     }
 
     /// Apply-time checks of the branch that will run (KV-T10).
@@ -56,16 +84,29 @@ impl Applier {
         snapshot: &Snapshot,
         txn: &Txn,
         path: &mut impl Iterator<Item = &'p bool>,
+        fates: &mut Fates,
     ) -> mvcc::Result<Result<(), Refusal>> {
         for op in branch(txn, path) {
             let checked = match op {
                 Op::Range(query) => self.check_revision(query.revision),
                 Op::Put(put) => self.check_put(snapshot, put)?,
+                Op::BoundPut(put) => match put.binding {
+                    Binding::Keep => Ok(()),
+                    Binding::New { id, ttl_secs } => self.check_grant(id, ttl_secs),
+                },
                 Op::DeleteRange(_) => Ok(()),
-                Op::Txn(txn) => self.check_txn(snapshot, txn, path)?,
+                Op::Txn(txn) => self.check_txn(snapshot, txn, path, fates)?,
+                Op::Attach(attach) => self.check_attach(snapshot, attach, fates)?,
             };
             if checked.is_err() {
                 return Ok(checked);
+            }
+            match op {
+                Op::Put(Put { key, .. }) | Op::BoundPut(BoundPut { key, .. }) => {
+                    fates.push((KeyRange::single(key.clone()), true));
+                }
+                Op::DeleteRange(delete) => fates.push((delete.range.clone(), false)),
+                Op::Range(_) | Op::Txn(_) | Op::Attach(_) => {}
             }
         }
         Ok(Ok(()))
@@ -90,11 +131,35 @@ impl Applier {
         }
         Ok(Ok(()))
     }
+
+    fn check_attach(
+        &self,
+        snapshot: &Snapshot,
+        attach: &Attach,
+        fates: &Fates,
+    ) -> mvcc::Result<Result<(), Refusal>> {
+        if !self.leases.contains_key(&attach.lease) {
+            return Ok(Err(Refusal::LeaseNotFound));
+        }
+        let fate = fates.iter().rev().find(|(range, _)| range.contains(&attach.key));
+        let exists = match fate {
+            Some((_, exists)) => *exists,
+            None => snapshot.get(&attach.key)?.is_some(),
+        };
+        Ok(if exists { Ok(()) } else { Err(Refusal::KeyNotFound) })
+    }
 }
 
 /// The branch that the next decision chooses.
 fn branch<'t, 'p>(txn: &'t Txn, path: &mut impl Iterator<Item = &'p bool>) -> &'t [Op] {
     if *path.next().expect("one decision a transaction") { &txn.success } else { &txn.failure }
+}
+
+/// The decisions of [`decide`].
+pub(super) fn decide_all(snapshot: &Snapshot, txn: &Txn) -> mvcc::Result<Vec<bool>> {
+    let mut path = Vec::new();
+    decide(snapshot, txn, &mut path)?;
+    Ok(path)
 }
 
 /// Decides every transaction that will run, in the order in which they run, on the state before all (KV-T8).
@@ -155,6 +220,7 @@ fn holds(relation: Relation, order: Ordering) -> bool {
 fn run_txn<'p>(
     store: &mvcc::Store,
     writer: &mut Writer<'_>,
+    run: &mut Run,
     txn: &Txn,
     path: &mut (impl Iterator<Item = &'p bool> + Clone),
 ) -> mvcc::Result<TxnOutcome> {
@@ -169,18 +235,26 @@ fn run_txn<'p>(
                 } else {
                     read::range(writer.snapshot(), query, None)?
                 };
-                let revision = writer.revision();
-                OpOutcome::Range { revision, kvs: found.kvs, more: found.more, count: found.count }
+                range_outcome(writer.revision(), found, run.slice)
             }
             Op::Put(put) => {
                 let previous = run_put(writer, put)?;
                 OpOutcome::Put { revision: writer.revision(), previous }
             }
+            Op::BoundPut(put) => {
+                run_bound_put(writer, put, &mut run.granted)?;
+                OpOutcome::Put { revision: writer.revision(), previous: None }
+            }
             Op::DeleteRange(delete) => {
-                let (deleted, previous) = run_delete(writer, delete)?;
+                let (deleted, previous) = run_delete(writer, delete, run.slice)?;
                 OpOutcome::DeleteRange { revision: writer.revision(), deleted, previous }
             }
-            Op::Txn(txn) => OpOutcome::Txn(run_txn(store, writer, txn, path)?),
+            Op::Txn(txn) => OpOutcome::Txn(run_txn(store, writer, run, txn, path)?),
+            Op::Attach(attach) => {
+                // A nested transaction may have deleted it in a way that the check does not foresee.
+                let _is_there = writer.attach(&attach.key, attach.lease)?;
+                OpOutcome::Attach { revision: writer.revision() }
+            }
         });
     }
     Ok(TxnOutcome { revision: writer.revision(), succeeded, results })
@@ -208,7 +282,7 @@ fn run_put(writer: &mut Writer<'_>, put: &Put) -> mvcc::Result<Option<Kv>> {
                 value = Bytes::from(writer.snapshot().value(&image)?.into_owned());
             }
             if put.ignore_lease {
-                lease = image.meta().lease;
+                lease = image.meta().attachment();
             }
         }
     }
@@ -219,11 +293,45 @@ fn run_put(writer: &mut Writer<'_>, put: &Put) -> mvcc::Result<Option<Kv>> {
     }
 }
 
-fn run_delete(writer: &mut Writer<'_>, delete: &DeleteRange) -> mvcc::Result<(i64, Vec<Kv>)> {
+fn run_bound_put(
+    writer: &mut Writer<'_>,
+    put: &BoundPut,
+    granted: &mut Vec<(LeaseId, i64)>,
+) -> mvcc::Result<()> {
+    let lease = match put.binding {
+        Binding::Keep => match writer.snapshot().get(&put.key)? {
+            Some(image) => Image::parse(&image)?.meta().attachment(),
+            None => 0,
+        },
+        Binding::New { id, ttl_secs } => {
+            granted.push((id, ttl_secs));
+            id
+        }
+    };
+    writer.put(put.key.clone(), &put.value, lease)?;
+    Ok(())
+}
+
+/// The outcome of a read, as far as it lies in the slice.
+pub(super) fn range_outcome(revision: i64, mut found: RangeResult, slice: Option<Slice>) -> OpOutcome {
+    if let Some(slice) = slice {
+        found.kvs.retain(|kv| slice.contains(&kv.key));
+        found.count = found.kvs.len() as i64;
+    }
+    OpOutcome::Range { revision, kvs: found.kvs, more: found.more, count: found.count }
+}
+
+fn run_delete(
+    writer: &mut Writer<'_>,
+    delete: &DeleteRange,
+    slice: Option<Slice>,
+) -> mvcc::Result<(i64, Vec<Kv>)> {
     METRICS.mvcc.deletes.inc();
     let mut keys = Vec::new();
     writer.snapshot().scan(&delete.range, |key, _| {
-        keys.push(Bytes::copy_from_slice(key));
+        if slice.is_none_or(|slice| slice.contains(key)) {
+            keys.push(Bytes::copy_from_slice(key));
+        }
         Ok(ControlFlow::Continue(()))
     })?;
     let mut previous = Vec::new();
@@ -242,24 +350,30 @@ pub(in crate::engine) fn read_txn(
     store: &mvcc::Store,
     txn: &Txn,
 ) -> Result<TxnOutcome, crate::engine::Error> {
-    let snapshot = store.snapshot(0)?;
+    read_txn_at(store, &store.snapshot(0)?, txn, None)
+}
+
+/// The same on a snapshot of the current revision, as far as it lies in the slice.
+pub(super) fn read_txn_at(
+    store: &mvcc::Store,
+    snapshot: &Snapshot,
+    txn: &Txn,
+    slice: Option<Slice>,
+) -> Result<TxnOutcome, crate::engine::Error> {
     let counts = Some(store.counts());
-    let mut path = Vec::new();
-    decide(&snapshot, txn, &mut path)?;
-    let succeeded = path[0];
+    let succeeded = decide_all(snapshot, txn)?[0];
     let mut results = Vec::new();
     for op in if succeeded { &txn.success } else { &txn.failure } {
         let Op::Range(query) = op else { continue };
         METRICS.mvcc.ranges.inc();
         let found = match query.revision {
-            0 => read::range(&snapshot, query, counts)?,
+            0 => read::range(snapshot, query, counts)?,
             n if n > snapshot.revision() => return Err(Refusal::FutureRevision.into()),
             n if n < store.compacted() => return Err(Refusal::Compacted.into()),
-            n if n < 0 => read::range(&snapshot, query, counts)?,
+            n if n < 0 => read::range(snapshot, query, counts)?,
             n => read::range(&store.snapshot(n)?, query, counts)?,
         };
-        let revision = snapshot.revision();
-        results.push(OpOutcome::Range { revision, kvs: found.kvs, more: found.more, count: found.count });
+        results.push(range_outcome(snapshot.revision(), found, slice));
     }
     let outcome = TxnOutcome { revision: snapshot.revision(), succeeded, results };
     count_txn(&outcome);

@@ -386,7 +386,7 @@ impl Model {
 }
 
 fn write(store: &Store, changes: &[(u8, Change)]) -> Option<Arc<EventBatch>> {
-    let mut writer = store.write().unwrap();
+    let mut writer = store.write(0).unwrap();
     for (number, change) in changes {
         match change {
             Change::Put => _ = writer.put(key(*number), b"value", 0).unwrap(),
@@ -394,7 +394,7 @@ fn write(store: &Store, changes: &[(u8, Change)]) -> Option<Arc<EventBatch>> {
             Change::Delete => _ = writer.delete(key(*number), false).unwrap(),
         }
     }
-    writer.commit()
+    writer.commit().batches.pop()
 }
 
 fn run(steps: Vec<Step>) {

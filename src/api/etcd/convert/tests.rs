@@ -27,7 +27,8 @@ fn txn_of(success: Vec<pb::RequestOp>, failure: Vec<pb::RequestOp>) -> pb::TxnRe
 }
 
 fn pair(lease: i64) -> Kv {
-    let meta = Meta { modified: Revision::new(9, 1), create_revision: 4, version: 3, lease };
+    let meta =
+        Meta { modified: Revision::new(9, 1), create_revision: 4, version: 3, lease, ..Meta::default() };
     Kv { key: "k".into(), image: live_image(&meta, b"value") }
 }
 

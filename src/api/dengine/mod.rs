@@ -1,0 +1,7 @@
+//! The d-engine's client protocol: requests into the engine's vocabulary, outcomes back.
+
+use super::protocol::Protocol;
+
+/// The protocol.
+pub const PROTOCOL: Protocol =
+    Protocol { name: "d-engine", services: &[], is_for_learners: |_| false, open: |_| Vec::new() };

@@ -1,0 +1,1 @@
+//! The d-engine's client protocol, over the wire.

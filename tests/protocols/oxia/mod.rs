@@ -1,0 +1,1 @@
+//! The Oxia's early client protocol, over the wire.

@@ -1,0 +1,1 @@
+//! The RFC draft of etcd v3, over the wire.
