@@ -350,15 +350,17 @@ pub(in crate::engine) fn read_txn(
     store: &mvcc::Store,
     txn: &Txn,
 ) -> Result<TxnOutcome, crate::engine::Error> {
-    read_txn_at(store, &store.snapshot(0)?, txn, None)
+    read_txn_at(store, &store.snapshot(0)?, txn, None, &mut usize::MAX)
 }
 
-/// The same on a snapshot of the current revision, as far as it lies in the slice.
+/// The same on a snapshot, as far as it lies in the slice. What it finds is taken off `bytes_left`; looked at after each
+/// op, so that the last one may have found more.
 pub(super) fn read_txn_at(
     store: &mvcc::Store,
     snapshot: &Snapshot,
     txn: &Txn,
     slice: Option<Slice>,
+    bytes_left: &mut usize,
 ) -> Result<TxnOutcome, crate::engine::Error> {
     let counts = Some(store.counts());
     let succeeded = decide_all(snapshot, txn)?[0];
@@ -373,6 +375,8 @@ pub(super) fn read_txn_at(
             n if n < 0 => read::range(snapshot, query, counts)?,
             n => read::range(&store.snapshot(n)?, query, counts)?,
         };
+        let bytes = found.kvs.iter().map(|kv| kv.key.len() + kv.image.len()).sum();
+        *bytes_left = bytes_left.checked_sub(bytes).ok_or(crate::engine::Error::TooLarge)?;
         results.push(range_outcome(snapshot.revision(), found, slice));
     }
     let outcome = TxnOutcome { revision: snapshot.revision(), succeeded, results };
