@@ -127,10 +127,12 @@ fn single(key: &str) -> KeyRange {
     KeyRange::single(Bytes::copy_from_slice(key.as_bytes()))
 }
 
-/// Keys from the start to before the end; an empty end is none.
+/// Keys from the start to before the end; an empty end is none. The least key of all is one zero byte, which permissions for
+/// all keys begin with.
 fn range(start: String, end: String) -> KeyRange {
+    let start = if start.is_empty() { Bytes::from_static(&[0]) } else { start.into() };
     let end = if end.is_empty() { RangeEnd::Unbounded } else { RangeEnd::Before(end.into()) };
-    KeyRange { start: start.into(), end }
+    KeyRange { start, end }
 }
 
 fn read(range: KeyRange, keys_only: bool) -> Op {
@@ -169,7 +171,8 @@ impl Questions {
         }
         for _ in 0..self.delete_ranges {
             let found = pairs(written.next()?.results.into_iter().next()?)?;
-            let deletes = found.into_iter().filter_map(|kv| Some(DeleteResponse { key: text(kv.key)?, error: None }));
+            let deletes =
+                found.into_iter().filter_map(|kv| Some(DeleteResponse { key: text(kv.key)?, error: None }));
             answer.delete_ranges.push(DeleteRangeResponse { deletes: deletes.collect() });
         }
         let mut read = read.into_iter().flat_map(|outcome| outcome.results);
@@ -216,7 +219,11 @@ fn absent(expected: Option<u64>) -> Option<Error> {
 /// What is there under a key. `None` if that cannot be read.
 fn get(key: String, found: Option<Kv>, with_payload: bool) -> Option<GetResponse> {
     let Some(kv) = found else {
-        return Some(GetResponse { key, payload: None, result: Some(get_response::Result::Error(not_found())) });
+        return Some(GetResponse {
+            key,
+            payload: None,
+            result: Some(get_response::Result::Error(not_found())),
+        });
     };
     let image = Image::parse(&kv.image).ok()?;
     let payload = with_payload.then(|| match image.value {
@@ -238,7 +245,10 @@ fn stat(image: &Image<'_>) -> Stat {
 fn pairs(outcome: OpOutcome) -> Option<Vec<Kv>> {
     match outcome {
         OpOutcome::Range { kvs, .. } => Some(kvs),
-        OpOutcome::Put { .. } | OpOutcome::DeleteRange { .. } | OpOutcome::Txn(_) | OpOutcome::Attach { .. } => None,
+        OpOutcome::Put { .. }
+        | OpOutcome::DeleteRange { .. }
+        | OpOutcome::Txn(_)
+        | OpOutcome::Attach { .. } => None,
     }
 }
 

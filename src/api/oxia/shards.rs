@@ -25,9 +25,11 @@ impl Shards {
         let puts = request.puts.iter().map(|put| &put.key);
         let deletes = request.deletes.iter().map(|delete| &delete.key);
         let gets = request.gets.iter().map(|get| &get.key);
-        for (kind, foreign) in
-            [("put", foreign(slice, puts)), ("delete", foreign(slice, deletes)), ("get", foreign(slice, gets))]
-        {
+        for (kind, foreign) in [
+            ("put", foreign(slice, puts)),
+            ("delete", foreign(slice, deletes)),
+            ("get", foreign(slice, gets)),
+        ] {
             if let Some(at) = foreign {
                 return Err(format!("the key of {kind} {at} is of another shard than {id}"));
             }

@@ -28,7 +28,11 @@ async fn a3_batch_on_any_member_and_equal_stats_on_all() {
     for (n, client) in clients.iter().enumerate() {
         let answer = client
             .batch(BatchRequest {
-                puts: vec![put(format!("k/{n}"), "x"), put("k/shared", &n.to_string()), put_if("k/shared", "", 99)],
+                puts: vec![
+                    put(format!("k/{n}"), "x"),
+                    put("k/shared", &n.to_string()),
+                    put_if("k/shared", "", 99),
+                ],
                 gets: vec![get("k/shared")],
                 deletes: vec![delete("k/none")],
                 ..Default::default()

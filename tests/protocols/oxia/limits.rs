@@ -54,7 +54,9 @@ async fn an_answer_is_bounded() {
     );
     let gets = vec![get("big"); 20];
     let answer = client.batch(BatchRequest { gets, ..Default::default() }).await;
-    assert!(answer.gets.iter().all(|get| get.payload.as_ref().is_some_and(|payload| payload.len() == 1 << 20)));
+    assert!(
+        answer.gets.iter().all(|get| get.payload.as_ref().is_some_and(|payload| payload.len() == 1 << 20))
+    );
 }
 
 /// At the quota, puts are refused and deletes are not.

@@ -161,7 +161,9 @@ impl Model {
                 result: Some(get_response::Result::Stat(stat(*version))),
                 key,
             },
-            None => pb::GetResponse { key, payload: None, result: Some(get_response::Result::Error(not_found())) },
+            None => {
+                pb::GetResponse { key, payload: None, result: Some(get_response::Result::Error(not_found())) }
+            }
         }
     }
 

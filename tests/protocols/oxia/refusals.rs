@@ -5,7 +5,8 @@ use pb::{BatchRequest, ErrorType};
 use tonic::Code;
 
 use super::client::{
-    Client, delete, delete_if, get, get_error, is_mismatch, is_not_found, put, put_error, raw_call, refuses, stat,
+    Client, delete, delete_if, get, get_error, is_mismatch, is_not_found, put, put_error, raw_call, refuses,
+    stat,
 };
 use crate::support::Server;
 
@@ -59,7 +60,10 @@ async fn bytes_that_are_no_batch_are_refused() {
     }
     assert_eq!(raw_call(&client, "Batch", puts(b"raw")).await.expect("a batch").puts.len(), 1);
     // Fields that nobody knows are passed over.
-    assert_eq!(raw_call(&client, "Batch", vec![0x7a, 0x00]).await.expect("a batch"), pb::BatchResponse::default());
+    assert_eq!(
+        raw_call(&client, "Batch", vec![0x7a, 0x00]).await.expect("a batch"),
+        pb::BatchResponse::default()
+    );
 }
 
 #[tokio::test]

@@ -89,7 +89,8 @@ async fn all_changes_become_visible_together() {
         .collect();
     for n in 1..=300 {
         let even = (2 * n).to_string();
-        let puts = vec![put("both/a", "odd"), put("both/b", "odd"), put("both/a", &even), put("both/b", &even)];
+        let puts =
+            vec![put("both/a", "odd"), put("both/b", "odd"), put("both/a", &even), put("both/b", &even)];
         client.batch(BatchRequest { puts, ..Default::default() }).await;
     }
     is_over.store(true, Ordering::Relaxed);
@@ -113,7 +114,8 @@ async fn batches_of_several_clients_do_not_mix() {
                 let mut done = 0;
                 while done < ROUNDS {
                     let version = found(&client.get("mix/a").await).version;
-                    let puts = vec![put_if("mix/a", &n.to_string(), version), put_if("mix/a", "2", version + 1)];
+                    let puts =
+                        vec![put_if("mix/a", &n.to_string(), version), put_if("mix/a", "2", version + 1)];
                     let answer = client.batch(BatchRequest { puts, ..Default::default() }).await;
                     let results: Vec<bool> = answer.puts.iter().map(|put| is_done(put)).collect();
                     assert!(results[0] == results[1], "the second follows the first: {answer:?}");

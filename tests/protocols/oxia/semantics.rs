@@ -6,8 +6,8 @@ use kvist::pb::oxia as pb;
 use pb::{BatchRequest, put_response};
 
 use super::client::{
-    ABSENT, Client, after, delete, delete_if, delete_range, etcd_put, events, found, get, get_error, get_range,
-    is_mismatch, is_not_found, keys, put, put_error, put_if, stat,
+    ABSENT, Client, after, delete, delete_if, delete_range, etcd_put, events, found, get, get_error,
+    get_range, is_mismatch, is_not_found, keys, put, put_error, put_if, stat,
 };
 use crate::support::Server;
 
@@ -107,7 +107,10 @@ async fn a3_atomicity_is_one_commit_and_items_fail_alone() {
     is_mismatch(put_error(&answer.puts[1]));
     is_not_found(answer.deletes[0].error.as_ref());
     let seen = events(&mut watch, 2).await;
-    assert_eq!(seen.iter().map(|(told, _)| told.as_str()).collect::<Vec<_>>(), ["put atom/a=1", "put atom/c=3"]);
+    assert_eq!(
+        seen.iter().map(|(told, _)| told.as_str()).collect::<Vec<_>>(),
+        ["put atom/a=1", "put atom/c=3"]
+    );
     assert_eq!(seen[0].1, seen[1].1, "one commit is one revision");
 }
 
@@ -215,7 +218,8 @@ async fn a3_delete_range_names_what_it_deleted() {
     for key in ["dr/c", "dr/a", "dr/b", "dr/d"] {
         client.put(put(key, "x")).await;
     }
-    let delete_ranges = vec![delete_range("dr/a", "dr/c"), delete_range("dr/a", "dr/d"), delete_range("dr/x", "dr/a")];
+    let delete_ranges =
+        vec![delete_range("dr/a", "dr/c"), delete_range("dr/a", "dr/d"), delete_range("dr/x", "dr/a")];
     let answer = client.batch(BatchRequest { delete_ranges, ..Default::default() }).await;
     let deleted = |n: usize| -> Vec<&str> {
         let deletes = &answer.delete_ranges[n].deletes;
@@ -311,7 +315,8 @@ async fn a3_keys_that_are_not_utf8_are_left_alone() {
         .await;
     assert_eq!(answer.delete_ranges[0].deletes.len(), 1);
     assert!(answer.get_ranges[0].gets.is_empty());
-    let all = kvist::pb::etcdserverpb::RangeRequest { key: vec![0], range_end: vec![0], ..Default::default() };
+    let all =
+        kvist::pb::etcdserverpb::RangeRequest { key: vec![0], range_end: vec![0], ..Default::default() };
     let left = client.etcd.kv.clone().range(all).await.expect("a range").into_inner();
     assert_eq!(left.kvs.iter().map(|kv| kv.key.as_slice()).collect::<Vec<_>>(), [b"\xc3\x28", b"k\xff"]);
 }

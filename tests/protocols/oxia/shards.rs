@@ -7,8 +7,8 @@ use pb::BatchRequest;
 use tonic::Code;
 
 use super::client::{
-    Client, delete, delete_range, found, get, get_error, get_range, is_not_found, keys, next_assignments, only,
-    put, refuses, stat,
+    Client, delete, delete_range, found, get, get_error, get_range, is_not_found, keys, next_assignments,
+    only, put, refuses, stat,
 };
 use crate::support::Server;
 
@@ -114,7 +114,8 @@ async fn a3_ranges_over_shards_are_disjoint_and_complete() {
     let names: Vec<String> = (0..200).map(|n| format!("k/{n:03}")).collect();
     let puts = names.iter().map(|name| put(name, "x")).collect();
     client.batch(BatchRequest { puts, ..Default::default() }).await;
-    let of = |shard: &pb::ShardAssignment| BatchRequest { shard_id: Some(shard.shard_id), ..Default::default() };
+    let of =
+        |shard: &pb::ShardAssignment| BatchRequest { shard_id: Some(shard.shard_id), ..Default::default() };
     let mut seen = Vec::new();
     for shard in &shards {
         let get_ranges = vec![get_range("k/", "k0", false)];

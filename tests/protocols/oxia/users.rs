@@ -7,7 +7,8 @@ use pb::BatchRequest;
 use tonic::Code;
 
 use super::client::{
-    Client, delete, delete_range, get, get_error, get_range, is_not_found, next_assignments, put, refuses, stat,
+    Client, delete, delete_range, get, get_error, get_range, is_not_found, next_assignments, put, refuses,
+    stat,
 };
 use crate::support::Server;
 
@@ -36,12 +37,13 @@ async fn login(client: &Client, name: &str) -> Client {
     client.with_token(&token)
 }
 
-/// A server with users; nobody in particular, root, and three more of them.
+/// A server with users; nobody in particular, root, and some more of them.
 async fn with_users() -> (Client, Client) {
     let client = Client::of(Server::start_with(&["--bcrypt-cost=4"])).await;
     add(&client, "root", None).await;
     add(&client, "both", Some((Type::Readwrite, "a/", "a0"))).await;
     add(&client, "reader", Some((Type::Read, "a/", "a0"))).await;
+    add(&client, "all", Some((Type::Readwrite, "\0", "\0"))).await;
     add(&client, "writer", Some((Type::Write, "a/", "a0"))).await;
     client.etcd.auth.clone().auth_enable(etcd::AuthEnableRequest {}).await.expect("enable");
     let root = login(&client, "root").await;
@@ -84,6 +86,11 @@ async fn a_batch_needs_the_permissions_of_all_its_items() {
     }
     is_not_found(get_error(&root.get("a/2").await));
     assert_eq!(both.delete_range("a/", "a0").await, ["a/1"]);
+    // Whoever has all keys may ask for all keys.
+    let all = login(&nobody, "all").await;
+    all.put(put("z", "x")).await;
+    assert_eq!(all.list("", "").await.len(), 1);
+    assert_eq!(all.delete_range("", "").await, ["z"]);
     assert_eq!(next_assignments(&mut both.assignments().await.expect("a stream")).await.len(), 1);
 }
 
