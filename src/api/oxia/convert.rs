@@ -9,7 +9,7 @@ use crate::engine::command::{
 use crate::engine::{Image, PUT_COST, Value};
 use crate::pb::oxia::{
     BatchRequest, BatchResponse, DeleteRangeRequest, DeleteRangeResponse, DeleteRequest, DeleteResponse,
-    Error, ErrorType, GetRangeResponse, GetRequest, GetResponse, PutRequest, PutResponse, Stat, get_response,
+    Error, ErrorType, GetRangeResponse, GetRequest, GetResponse, PutResponse, Stat, get_response,
     put_response,
 };
 use crate::types::{KeyRange, RangeEnd, Slice};

@@ -20,7 +20,7 @@ pub(super) struct Run {
     /// Reads and deletes of ranges see only this.
     pub slice: Option<Slice>,
     /// Leases that came to be, with their TTL in seconds.
-    granted: Vec<(LeaseId, i64)>,
+    pub granted: Vec<(LeaseId, i64)>,
 }
 
 /// Whether ops before some op have left the keys of a range behind; the last word counts.
@@ -350,7 +350,8 @@ pub(in crate::engine) fn read_txn(
     store: &mvcc::Store,
     txn: &Txn,
 ) -> Result<TxnOutcome, crate::engine::Error> {
-    read_txn_at(store, &store.snapshot(0)?, txn, None, &mut usize::MAX)
+    let mut bytes_left = usize::MAX;
+    read_txn_at(store, &store.snapshot(0)?, txn, None, &mut bytes_left)
 }
 
 /// The same on a snapshot, as far as it lies in the slice. What it finds is taken off `bytes_left`; looked at after each

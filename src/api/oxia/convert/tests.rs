@@ -1,4 +1,5 @@
 use super::*;
+use crate::pb::oxia::PutRequest;
 use crate::engine::{Meta, live_image};
 
 const SLICE: Slice = Slice { first: 0, last: 9, is_text: true };
