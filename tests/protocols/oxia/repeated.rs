@@ -117,7 +117,7 @@ async fn batches_of_several_clients_do_not_mix() {
                     let puts =
                         vec![put_if("mix/a", &n.to_string(), version), put_if("mix/a", "2", version + 1)];
                     let answer = client.batch(BatchRequest { puts, ..Default::default() }).await;
-                    let results: Vec<bool> = answer.puts.iter().map(|put| is_done(put)).collect();
+                    let results: Vec<bool> = answer.puts.iter().map(is_done).collect();
                     assert!(results[0] == results[1], "the second follows the first: {answer:?}");
                     done += usize::from(results[0]);
                 }
