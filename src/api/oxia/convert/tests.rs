@@ -1,6 +1,6 @@
 use super::*;
-use crate::pb::oxia::PutRequest;
 use crate::engine::{Meta, live_image};
+use crate::pb::oxia::PutRequest;
 
 const SLICE: Slice = Slice { first: 0, last: 9, is_text: true };
 
