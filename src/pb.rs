@@ -34,5 +34,10 @@ pub mod wolf {
     tonic::include_proto!("wolf.raft");
 }
 
+/// Oxia's early client protocol.
+pub mod oxia {
+    tonic::include_proto!("io.streamnative.oxia.client");
+}
+
 /// Descriptors of etcd's and gRPC's protocols (an encoded `FileDescriptorSet`): what JSON needs to know of the messages.
 pub const DESCRIPTORS: &[u8] = tonic::include_file_descriptor_set!("descriptors");

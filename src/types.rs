@@ -110,13 +110,15 @@ impl KeyRange {
     }
 }
 
-/// Part of the keyspace: the keys whose hashes lie between two bounds.
+/// Part of the keyspace: the keys whose hashes lie between two bounds, all of them or those that are text.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Slice {
     /// Lowest hash.
     pub first: u32,
     /// Highest hash.
     pub last: u32,
+    /// Whether only keys of UTF-8 belong to it: of protocols that have no other ones.
+    pub is_text: bool,
 }
 
 impl Slice {
@@ -124,7 +126,12 @@ impl Slice {
     pub fn of(index: u32, count: u32) -> Slice {
         let bound = |index: u32| (u64::from(index) << 32) / u64::from(count.max(1));
         let (first, end) = (bound(index), bound(index + 1));
-        Slice { first: first as u32, last: (end - 1) as u32 }
+        Slice { first: first as u32, last: (end - 1) as u32, is_text: false }
+    }
+
+    /// Those keys of the slice that are UTF-8.
+    pub fn of_text(self) -> Slice {
+        Slice { is_text: true, ..self }
     }
 
     /// What decides: the low half of the key's XXH3. Part of replicated state, so it is the same for ever.
@@ -134,7 +141,9 @@ impl Slice {
 
     /// Whether a key belongs to it.
     pub fn contains(&self, key: &[u8]) -> bool {
-        (self.first..=self.last).contains(&Slice::hash(key))
+        let is_whole = (self.first, self.last) == (0, u32::MAX);
+        (is_whole || (self.first..=self.last).contains(&Slice::hash(key)))
+            && (!self.is_text || std::str::from_utf8(key).is_ok())
     }
 }
 
@@ -189,6 +198,18 @@ mod tests {
         // Test vectors of Oxia's clients.
         let hashes = [("foo", 125_730_186), ("bar", 2_687_685_474), ("baz", 862_947_621)];
         assert!(hashes.iter().all(|(key, hash)| Slice::hash(key.as_bytes()) == *hash));
+    }
+
+    #[test]
+    fn a_key_is_in_one_slice_and_in_that_of_text_if_it_is_text() {
+        for (key, is_text) in [(&b"foo"[..], true), (b"", true), (b"\xc3\xa9", true), (b"\xff", false)] {
+            for count in [1, 2, 7] {
+                let slices: Vec<Slice> = (0..count).map(|index| Slice::of(index, count)).collect();
+                let inside = |slices: &[Slice]| slices.iter().filter(|slice| slice.contains(key)).count();
+                let text: Vec<Slice> = slices.iter().map(|slice| slice.of_text()).collect();
+                assert_eq!((inside(&slices), inside(&text)), (1, usize::from(is_text)), "{key:?}");
+            }
+        }
     }
 
     proptest! {

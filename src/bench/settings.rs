@@ -35,6 +35,10 @@ pub enum Workload {
     Kubernetes,
     /// Take snapshots
     Snapshot,
+    /// Put keys of the key space by Oxia's early client protocol, one a batch
+    OxiaPut,
+    /// Read preloaded keys by Oxia's early client protocol, one a batch
+    OxiaGet,
 }
 
 /// How a read may lag behind.
@@ -135,9 +139,11 @@ impl Settings {
     pub fn preloaded(&self) -> u64 {
         match self.workload {
             Workload::Range => self.total_keys.max(self.range_keys),
-            Workload::Delete | Workload::WatchReplay | Workload::Kubernetes | Workload::Snapshot => {
-                self.total_keys
-            }
+            Workload::Delete
+            | Workload::WatchReplay
+            | Workload::Kubernetes
+            | Workload::Snapshot
+            | Workload::OxiaGet => self.total_keys,
             Workload::TxnMixed => self.key_space_size,
             Workload::Put
             | Workload::TxnPut
@@ -146,7 +152,8 @@ impl Settings {
             | Workload::WatchMany
             | Workload::LeaseGrant
             | Workload::LeaseKeepalive
-            | Workload::LeaseExpiry => 0,
+            | Workload::LeaseExpiry
+            | Workload::OxiaPut => 0,
         }
     }
 
@@ -164,7 +171,9 @@ impl Settings {
             | Workload::LeaseGrant
             | Workload::LeaseKeepalive
             | Workload::Kubernetes
-            | Workload::Snapshot => false,
+            | Workload::Snapshot
+            | Workload::OxiaPut
+            | Workload::OxiaGet => false,
         }
     }
 
@@ -181,7 +190,9 @@ impl Settings {
             | Workload::WatchReplay
             | Workload::LeaseGrant
             | Workload::LeaseKeepalive
-            | Workload::Snapshot => None,
+            | Workload::Snapshot
+            | Workload::OxiaPut
+            | Workload::OxiaGet => None,
         }
     }
 

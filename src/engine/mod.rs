@@ -181,6 +181,11 @@ impl Engine {
         self.0.consensus.status().leader != 0
     }
 
+    /// The leader as far as this member knows, or 0.
+    pub fn leader(&self) -> MemberId {
+        self.0.consensus.status().leader
+    }
+
     /// Current term.
     pub fn term(&self) -> u64 {
         self.0.consensus.term()
@@ -299,8 +304,17 @@ impl Engine {
 
     /// Runs a batch of reads alone, all at the current revision of this member.
     pub async fn read_batch(&self, batch: Batch) -> Result<Vec<TxnOutcome>> {
+        self.read_batch_at(batch, 0).await
+    }
+
+    /// The same at a revision; 0 or less: the current one. A few single keys are read at once, anything else on a thread
+    /// that may block.
+    pub async fn read_batch_at(&self, batch: Batch, revision: i64) -> Result<Vec<TxnOutcome>> {
+        if apply::is_short(&batch) {
+            return apply::read_batch(&self.0.store, &batch, revision);
+        }
         let store = Arc::clone(&self.0.store);
-        blocking(move || apply::read_batch(&store, &batch)).await
+        blocking(move || apply::read_batch(&store, &batch, revision)).await
     }
 
     /// Begins to measure a read, which begins now.

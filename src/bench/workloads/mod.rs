@@ -4,6 +4,7 @@
 mod crowd;
 mod kubernetes;
 mod lease;
+mod oxia;
 mod point;
 mod snapshot;
 mod watch;
@@ -36,6 +37,8 @@ pub async fn run(worker: &Worker) -> Result<(), Error> {
         Workload::LeaseExpiry => Box::pin(lease::expiry(worker)),
         Workload::Kubernetes => Box::pin(kubernetes::run(worker)),
         Workload::Snapshot => Box::pin(worker.load(clients, rate, |n| snapshot::Snapshot::new(worker, n))),
+        Workload::OxiaPut => Box::pin(worker.load(clients, rate, |n| oxia::Put::new(worker, n))),
+        Workload::OxiaGet => Box::pin(worker.load(clients, rate, |n| oxia::Get::new(worker, n))),
     };
     run.await
 }

@@ -9,6 +9,11 @@ use crate::types::{KeyRange, RangeEnd};
 use bytes::Bytes;
 use std::collections::BTreeSet;
 
+/// Keys of a batch that is read without another thread.
+const SHORT_KEYS_MAX: usize = 8;
+/// Bytes of keys and images that a batch of reads may find: all of them are in memory at once.
+const READ_BYTES_MAX: usize = 256 << 20;
+
 impl Applier {
     pub(super) fn batch(&mut self, batch: &Batch) -> mvcc::Result<Applied> {
         let store = self.store.clone();
@@ -50,8 +55,23 @@ fn holds_any(range: &KeyRange, keys: &BTreeSet<Bytes>) -> bool {
     keys.range(range.start.clone()..).next().is_some_and(|key| range.contains(key))
 }
 
-/// Runs a batch of reads alone, all at one revision.
-pub(in crate::engine) fn read_batch(store: &Store, batch: &Batch) -> Result<Vec<TxnOutcome>, Error> {
-    let snapshot = store.snapshot(0)?;
-    batch.txns.iter().map(|txn| read_txn_at(store, &snapshot, txn, batch.slice)).collect()
+/// Whether a batch of reads is over so soon that it need not go to another thread for it.
+pub(in crate::engine) fn is_short(batch: &Batch) -> bool {
+    let is_single = |op: &Op| matches!(op, Op::Range(query) if query.range.end == RangeEnd::Single);
+    let ops = || batch.txns.iter().flat_map(|txn| txn.success.iter().chain(&txn.failure));
+    batch.txns.iter().all(|txn| txn.compares.is_empty())
+        && ops().all(is_single)
+        && ops().nth(SHORT_KEYS_MAX).is_none()
+}
+
+/// Runs a batch of reads alone, all at one revision; 0 or less: the current one.
+pub(in crate::engine) fn read_batch(
+    store: &Store,
+    batch: &Batch,
+    revision: i64,
+) -> Result<Vec<TxnOutcome>, Error> {
+    let snapshot = store.snapshot(revision)?;
+    let mut bytes_left = READ_BYTES_MAX;
+    let read = |txn| read_txn_at(store, &snapshot, txn, batch.slice, &mut bytes_left);
+    batch.txns.iter().map(read).collect()
 }

@@ -19,7 +19,7 @@ mod script_syntax;
 mod script_test;
 mod txn;
 
-pub(super) use batch::read_batch;
+pub(super) use batch::{is_short, read_batch};
 pub use install::Candidate;
 pub use members::Learners;
 pub(super) use txn::read_txn;

@@ -20,7 +20,7 @@ pub(super) struct Run {
     /// Reads and deletes of ranges see only this.
     pub slice: Option<Slice>,
     /// Leases that came to be, with their TTL in seconds.
-    granted: Vec<(LeaseId, i64)>,
+    pub(super) granted: Vec<(LeaseId, i64)>,
 }
 
 /// Whether ops before some op have left the keys of a range behind; the last word counts.
@@ -350,15 +350,18 @@ pub(in crate::engine) fn read_txn(
     store: &mvcc::Store,
     txn: &Txn,
 ) -> Result<TxnOutcome, crate::engine::Error> {
-    read_txn_at(store, &store.snapshot(0)?, txn, None)
+    let mut bytes_left = usize::MAX;
+    read_txn_at(store, &store.snapshot(0)?, txn, None, &mut bytes_left)
 }
 
-/// The same on a snapshot of the current revision, as far as it lies in the slice.
+/// The same on a snapshot, as far as it lies in the slice. What it finds is taken off `bytes_left`; looked at after each
+/// op, so that the last one may have found more.
 pub(super) fn read_txn_at(
     store: &mvcc::Store,
     snapshot: &Snapshot,
     txn: &Txn,
     slice: Option<Slice>,
+    bytes_left: &mut usize,
 ) -> Result<TxnOutcome, crate::engine::Error> {
     let counts = Some(store.counts());
     let succeeded = decide_all(snapshot, txn)?[0];
@@ -373,6 +376,8 @@ pub(super) fn read_txn_at(
             n if n < 0 => read::range(snapshot, query, counts)?,
             n => read::range(&store.snapshot(n)?, query, counts)?,
         };
+        let bytes = found.kvs.iter().map(|kv| kv.key.len() + kv.image.len()).sum();
+        *bytes_left = bytes_left.checked_sub(bytes).ok_or(crate::engine::Error::TooLarge)?;
         results.push(range_outcome(snapshot.revision(), found, slice));
     }
     let outcome = TxnOutcome { revision: snapshot.revision(), succeeded, results };
