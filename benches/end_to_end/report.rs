@@ -194,7 +194,7 @@ impl<'a> Report<'a> {
         }
     }
 
-    /// What TLS, users and monitoring cost each server, from the scenarios with and without them.
+    /// What TLS, users, monitoring and other protocols cost each server, from the scenarios with and without them.
     fn costs(&self, rows: &[Row]) -> Table {
         let find = |name, figure| rows.iter().find(|row| row.scenario.name == name && row.figure == figure);
         let mut lines = Vec::new();

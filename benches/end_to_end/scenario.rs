@@ -9,6 +9,7 @@ use crate::figures::{
     ANON_MIB, CATCH_UP_P99, CPU_PER_EVENT, CPU_PER_OP, FAILOVER, LONGEST_PUT, OPS_PER_S, P50, P99,
     RESTART_KILL, RESTART_TERM,
 };
+use crate::kinds::SUBJECT;
 
 /// How a scenario is measured.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -84,13 +85,27 @@ pub struct Scenario {
     pub is_scraped: bool,
     /// Whether it is part of `--quick`.
     pub is_quick: bool,
+    /// Whether it speaks a protocol that only the subject knows.
+    is_foreign: bool,
 }
 
 impl Scenario {
     const fn new(name: &'static str, plan: Plan, load: &'static str, about: &'static str) -> Scenario {
         let (security, clusters) = (Security::Open, Clusters::No);
-        let (is_scraped, is_quick) = (false, false);
-        Scenario { name, about, plan, load, goals: &[], clusters, flags: &[], security, is_scraped, is_quick }
+        let (is_scraped, is_quick, is_foreign) = (false, false, false);
+        Scenario {
+            name,
+            about,
+            plan,
+            load,
+            goals: &[],
+            clusters,
+            flags: &[],
+            security,
+            is_scraped,
+            is_quick,
+            is_foreign,
+        }
     }
 
     const fn goals(self, goals: Goals) -> Scenario {
@@ -119,6 +134,11 @@ impl Scenario {
         self.can_run(members) && (members == 1 || !matches!(self.clusters, Clusters::No))
     }
 
+    /// Whether servers of this kind know what it speaks.
+    pub fn is_for(&self, kind: &str) -> bool {
+        !self.is_foreign || kind == SUBJECT
+    }
+
     /// The goals with so many members.
     pub fn goals_of(&self, members: usize) -> Goals {
         match self.clusters {
@@ -134,6 +154,10 @@ impl Scenario {
 
     const fn scraped(self) -> Scenario {
         Scenario { is_scraped: true, ..self }
+    }
+
+    const fn foreign(self) -> Scenario {
+        Scenario { is_foreign: true, ..self }
     }
 
     const fn quick(self) -> Scenario {
@@ -217,6 +241,10 @@ pub const ALL: &[Scenario] = &[
         "put-64 as a user with a token").with(Security::Users).quick(),
     Scenario::new("get-64-users", Load, "range --clients=64 --conns=8 --total-keys={keys}",
         "get-64 as a user with a token").with(Security::Users),
+    Scenario::new("d-engine-put-64", Load, "d-engine-put --clients=64 --conns=8 --key-space-size={keys}",
+        "put-64 by the d-engine's client protocol").foreign(),
+    Scenario::new("d-engine-get-64", Load, "d-engine-get --clients=64 --conns=8 --total-keys={keys}",
+        "get-64 by the d-engine's client protocol").foreign(),
     Scenario::new("put-64-scraped", Load, "put --clients=64 --conns=8 --key-space-size={keys}",
         "put-64 while /metrics is read ten times a second").scraped().quick(),
     Scenario::new("get-64-followers", Followers, "range --clients=64 --conns=8 --total-keys={keys}",
@@ -243,4 +271,6 @@ pub const PAIRS: &[(&str, &str)] = &[
     ("get-64-tls", "get-64"),
     ("get-64-users", "get-64"),
     ("put-64-scraped", "put-64"),
+    ("d-engine-put-64", "put-64"),
+    ("d-engine-get-64", "get-64"),
 ];

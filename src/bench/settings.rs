@@ -35,6 +35,10 @@ pub enum Workload {
     Kubernetes,
     /// Take snapshots
     Snapshot,
+    /// Put keys of the key space by the d-engine's client protocol
+    DEnginePut,
+    /// Read preloaded keys by the d-engine's client protocol
+    DEngineGet,
 }
 
 /// How a read may lag behind.
@@ -135,11 +139,14 @@ impl Settings {
     pub fn preloaded(&self) -> u64 {
         match self.workload {
             Workload::Range => self.total_keys.max(self.range_keys),
-            Workload::Delete | Workload::WatchReplay | Workload::Kubernetes | Workload::Snapshot => {
-                self.total_keys
-            }
+            Workload::Delete
+            | Workload::WatchReplay
+            | Workload::Kubernetes
+            | Workload::Snapshot
+            | Workload::DEngineGet => self.total_keys,
             Workload::TxnMixed => self.key_space_size,
             Workload::Put
+            | Workload::DEnginePut
             | Workload::TxnPut
             | Workload::Watch
             | Workload::WatchLatency
@@ -156,6 +163,8 @@ impl Settings {
             Workload::Watch | Workload::WatchLatency | Workload::WatchMany => self.watchers > 0,
             Workload::LeaseExpiry => true,
             Workload::Put
+            | Workload::DEnginePut
+            | Workload::DEngineGet
             | Workload::Range
             | Workload::TxnPut
             | Workload::TxnMixed
@@ -174,6 +183,8 @@ impl Settings {
             Workload::Watch | Workload::WatchLatency | Workload::Kubernetes => Some(self.watchers as u64),
             Workload::WatchMany | Workload::LeaseExpiry => Some(1),
             Workload::Put
+            | Workload::DEnginePut
+            | Workload::DEngineGet
             | Workload::Range
             | Workload::TxnPut
             | Workload::TxnMixed

@@ -42,7 +42,7 @@ impl Choice {
     }
 
     /// The first of `count` numbers in a row.
-    fn next(&mut self, count: u64) -> u64 {
+    pub fn next(&mut self, count: u64) -> u64 {
         match &self.sequence {
             Some(sequence) => sequence.fetch_add(count, Ordering::Relaxed) % self.keys,
             None => self.dice.below(self.keys),
