@@ -83,9 +83,7 @@ where
     let wish = if body.is_empty() { Ok(W::default()) } else { serde_json::from_slice(body) };
     match wish {
         Err(error) => refuse((400, format!("the body: {error}\n"))),
-        Ok(wish) => {
-            blocking(move || Ok(serde_json::to_string(&make(wish)?).expect("plain data"))).await
-        }
+        Ok(wish) => blocking(move || Ok(serde_json::to_string(&make(wish)?).expect("plain data"))).await,
     }
 }
 

@@ -88,7 +88,8 @@ impl Seat {
     /// As many as a cluster is to have.
     fn all(members: usize) -> Vec<Seat> {
         let name = |n| if members == 1 { "default".to_owned() } else { format!("m{n}") };
-        let seat = |n| Seat { name: name(n), port: free_port(), peer_port: free_port(), cluster: String::new() };
+        let seat =
+            |n| Seat { name: name(n), port: free_port(), peer_port: free_port(), cluster: String::new() };
         let seats: Vec<Seat> = (0..members).map(seat).collect();
         let pairs: Vec<String> =
             seats.iter().map(|seat| format!("{}={}", seat.name, seat.peer_endpoint())).collect();

@@ -2,8 +2,8 @@
 
 use super::error;
 use crate::engine::command::{
-    Binding, BoundPut, Command, Compare, DeleteRange, Op, Operand, Put, Range, Relation, RevisionBounds, Sort,
-    Txn,
+    Binding, BoundPut, Command, Compare, DeleteRange, Op, Operand, Put, Range, Relation, RevisionBounds,
+    Sort, Txn,
 };
 use crate::engine::{LEASE_COST, LEASE_TTL_MAX_SECS, PUT_COST};
 use crate::pb::d_engine::client::client_response::SuccessResult;
@@ -176,11 +176,10 @@ mod tests {
     #[test]
     fn an_absent_policy_is_not_the_first_one() {
         let of = Consistency::of;
-        assert_eq!([of(Some(0)), of(Some(1)), of(Some(2))], [
-            Consistency::Lease,
-            Consistency::Linearizable,
-            Consistency::Eventual
-        ]);
+        assert_eq!(
+            [of(Some(0)), of(Some(1)), of(Some(2))],
+            [Consistency::Lease, Consistency::Linearizable, Consistency::Eventual]
+        );
         assert_eq!([of(None), of(Some(7)), of(Some(-1))], [Consistency::Linearizable; 3]);
     }
 
@@ -221,8 +220,7 @@ mod tests {
     #[test]
     fn keys_do_not_hold_the_buffer_that_they_came_in() {
         let buffer = Bytes::from(vec![b'k'; 8192]);
-        let Command::DeleteRange(delete) =
-            command(Operation::Delete(Delete { key: buffer.slice(..4) }), 0)
+        let Command::DeleteRange(delete) = command(Operation::Delete(Delete { key: buffer.slice(..4) }), 0)
         else {
             panic!("a delete is one");
         };

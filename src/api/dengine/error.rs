@@ -5,12 +5,12 @@
 //! particular. So nobody is ever told `PERMISSION_DENIED`. What only a code inside the answer can say is said there.
 
 use crate::api::etcd;
+use crate::auth;
 use crate::engine::command::Refusal;
-use crate::engine::{self, LEASE_TTL_MAX_SECS};
+use crate::engine::{Error, LEASE_TTL_MAX_SECS};
 use crate::mvcc::Error as Read;
 use crate::pb::d_engine::client::ClientResponse;
 use crate::pb::d_engine::error::{ErrorCode, ErrorMetadata};
-use crate::{auth, engine::Error};
 use tonic::{Code, Status};
 
 /// A write that names no operation.
@@ -66,7 +66,7 @@ pub fn answer(error: Error) -> Result<ClientResponse, Status> {
     Ok(ClientResponse { error: code as i32, success_result: None, metadata: Some(metadata) })
 }
 
-fn code(error: &engine::Error) -> Code {
+fn code(error: &Error) -> Code {
     match error {
         Error::Refused(Refusal::Auth(error)) | Error::Auth(error) => code_of_auth(*error),
         Error::Refused(Refusal::LeaseTtlTooLarge) | Error::TooLarge => Code::InvalidArgument,

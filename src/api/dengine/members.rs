@@ -13,8 +13,8 @@ use crate::pb::d_engine::common::{NodeRole, NodeStatus};
 use crate::pb::d_engine::server::cluster::cluster_management_service_server::ClusterManagementService;
 use crate::pb::d_engine::server::cluster::{ClusterMembership, MetadataRequest, NodeMeta};
 use crate::types::MemberId;
-use futures_util::stream::{self, Stream, StreamExt};
 use futures_util::FutureExt;
+use futures_util::stream::{self, Stream, StreamExt};
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::ready;
 use std::pin::Pin;
@@ -131,7 +131,10 @@ mod tests {
         let found = metadata(&members, 6, 3);
         assert_eq!((found.nodes.len(), found.current_leader_id, found.version), (1, None, 3));
         let node = &found.nodes[0];
-        assert_eq!((node.id, node.address.as_str(), node.role), (5, "10.0.0.1:2379", NodeRole::Learner as i32));
+        assert_eq!(
+            (node.id, node.address.as_str(), node.role),
+            (5, "10.0.0.1:2379", NodeRole::Learner as i32)
+        );
         members[1].client_urls = vec!["http://10.0.0.2:2379".to_owned()];
         assert_eq!(metadata(&members, 6, 3).current_leader_id, Some(6));
         assert_eq!(metadata(&members, 0, 3).current_leader_id, None);

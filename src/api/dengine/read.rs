@@ -56,8 +56,7 @@ impl DEngine {
 
     fn permits(&self, credentials: &Credentials, keys: &[Bytes]) -> Result<Vec<Permit>, Status> {
         let caller = self.caller(credentials)?;
-        let permit =
-            |key: &Bytes| self.engine.permit_range(caller.as_ref(), &KeyRange::single(key.clone()));
+        let permit = |key: &Bytes| self.engine.permit_range(caller.as_ref(), &KeyRange::single(key.clone()));
         keys.iter().map(permit).collect::<Result<_, _>>().map_err(error::status)
     }
 

@@ -196,7 +196,10 @@ mod tests {
         let put = told(live(7, b"v"), Bytes::new(), false);
         assert_eq!((put.event_type(), &put.value[..], put.revision), (WatchEventType::Put, &b"v"[..], 7));
         let delete = told(tombstone_image(Revision::new(8, 0), true), live(7, b"v"), false);
-        assert_eq!((delete.event_type(), delete.value.len(), delete.revision), (WatchEventType::Delete, 0, 8));
+        assert_eq!(
+            (delete.event_type(), delete.value.len(), delete.revision),
+            (WatchEventType::Delete, 0, 8)
+        );
         assert!(delete.prev_value.is_empty());
     }
 

@@ -103,7 +103,9 @@ impl Op for Get {
                 self.ledger.sum("keys", 1);
                 Ok(None)
             }
-            found => Err(Failure::Wrong(format!("{} keys, or another value, for number {number}", found.len()))),
+            found => {
+                Err(Failure::Wrong(format!("{} keys, or another value, for number {number}", found.len())))
+            }
         }
     }
 }

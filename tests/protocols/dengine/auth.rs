@@ -14,7 +14,8 @@ async fn with_users() -> (Session, [String; 2]) {
     let mut auth = client.etcd.auth.clone();
     for name in ["root", "reader"] {
         auth.role_add(etcd::AuthRoleAddRequest { name: name.into() }).await.expect("role");
-        let user = etcd::AuthUserAddRequest { name: name.into(), password: name.into(), ..Default::default() };
+        let user =
+            etcd::AuthUserAddRequest { name: name.into(), password: name.into(), ..Default::default() };
         auth.user_add(user).await.expect("user");
         auth.user_grant_role(etcd::AuthUserGrantRoleRequest { user: name.into(), role: name.into() })
             .await
@@ -25,9 +26,12 @@ async fn with_users() -> (Session, [String; 2]) {
         key: b"/mine/".to_vec(),
         range_end: b"/mine0".to_vec(),
     };
-    auth.role_grant_permission(etcd::AuthRoleGrantPermissionRequest { name: "reader".into(), perm: Some(perm) })
-        .await
-        .expect("permission");
+    auth.role_grant_permission(etcd::AuthRoleGrantPermissionRequest {
+        name: "reader".into(),
+        perm: Some(perm),
+    })
+    .await
+    .expect("permission");
     auth.auth_enable(etcd::AuthEnableRequest {}).await.expect("enable");
     let mut tokens = [String::new(), String::new()];
     for (token, name) in tokens.iter_mut().zip(["reader", "root"]) {

@@ -5,6 +5,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
+use cluster_pb::cluster_management_service_client::ClusterManagementServiceClient;
 use kvist::pb::d_engine::client as pb;
 use kvist::pb::d_engine::server::cluster as cluster_pb;
 use parking_lot::Mutex;
@@ -12,7 +13,6 @@ use pb::client_response::SuccessResult;
 use pb::raft_client_service_client::RaftClientServiceClient;
 use pb::write_command::{CompareAndSwap, Delete, Insert, Operation};
 use pb::{ReadConsistencyPolicy as Policy, WatchEventType};
-use cluster_pb::cluster_management_service_client::ClusterManagementServiceClient;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status, Streaming};
 
@@ -46,7 +46,12 @@ impl Client {
 
     pub async fn try_write(&self, operation: Operation) -> Result<pb::ClientResponse, Status> {
         let command = Some(pb::WriteCommand { operation: Some(operation) });
-        Ok(self.kv.clone().handle_client_write(pb::ClientWriteRequest { client_id: 7, command }).await?.into_inner())
+        Ok(self
+            .kv
+            .clone()
+            .handle_client_write(pb::ClientWriteRequest { client_id: 7, command })
+            .await?
+            .into_inner())
     }
 
     /// Writes, and returns whether that succeeded.
@@ -66,7 +71,11 @@ impl Client {
         assert!(self.write(delete(key)).await);
     }
 
-    pub async fn try_read(&self, keys: &[&str], policy: Option<i32>) -> Result<Vec<(String, String)>, Status> {
+    pub async fn try_read(
+        &self,
+        keys: &[&str],
+        policy: Option<i32>,
+    ) -> Result<Vec<(String, String)>, Status> {
         let keys = keys.iter().map(|key| Bytes::copy_from_slice(key.as_bytes())).collect();
         let request = pb::ClientReadRequest { client_id: 7, keys, consistency_policy: policy };
         let answer = self.kv.clone().handle_client_read(request).await?.into_inner();

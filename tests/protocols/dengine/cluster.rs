@@ -200,8 +200,10 @@ async fn changes_of_members_are_told_by_all_and_learners_serve() {
 
     let api = &cluster.api(0);
     let whole = cluster.id(learner).await;
-    eventually("the learner to be promoted", READY_TIMEOUT, || async move { api.member_promote(whole).await.ok() })
-        .await;
+    eventually("the learner to be promoted", READY_TIMEOUT, || async move {
+        api.member_promote(whole).await.ok()
+    })
+    .await;
     for (stream, index) in streams.iter_mut().zip(&indexes) {
         let changed = next(stream).await;
         assert!(changed.committed_index > *index);

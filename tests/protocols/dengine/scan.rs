@@ -6,7 +6,9 @@ use std::collections::BTreeMap;
 #[tokio::test]
 async fn a_scan_brings_every_key_with_the_prefix_in_byte_order() {
     let client = shared();
-    for (key, value) in [("/s/b", "2"), ("/s/a/x", "1"), ("/s/a", "0"), ("/s0", "no"), ("/s", "no"), ("/s/c", "")] {
+    for (key, value) in
+        [("/s/b", "2"), ("/s/a/x", "1"), ("/s/a", "0"), ("/s0", "no"), ("/s", "no"), ("/s/c", "")]
+    {
         client.put(key, value).await;
     }
     let expected = pairs(&[("/s/a", "0"), ("/s/a/x", "1"), ("/s/b", "2"), ("/s/c", "")]);

@@ -99,7 +99,8 @@ async fn a_full_disk_is_said_in_the_answer() {
     let value = Bytes::from(vec![b'v'; 20_000]);
     let mut full = None;
     for n in 0..20 {
-        let answer = client.try_write(insert(format!("/full/{n}"), value.clone(), 0)).await.expect("an answer");
+        let answer =
+            client.try_write(insert(format!("/full/{n}"), value.clone(), 0)).await.expect("an answer");
         if answer.error != 0 {
             full = Some(answer);
             break;
@@ -118,7 +119,8 @@ async fn compressed_requests_are_taken() {
     let mut kv = client.kv.clone().send_compressed(Gzip).accept_compressed(Gzip);
     let operation = Some(insert("/w/gzip", "v".repeat(1000), 0));
     let command = Some(pb::WriteCommand { operation });
-    let answer = kv.handle_client_write(pb::ClientWriteRequest { client_id: 7, command }).await.expect("write");
+    let answer =
+        kv.handle_client_write(pb::ClientWriteRequest { client_id: 7, command }).await.expect("write");
     assert!(answer.metadata().get("grpc-encoding").is_none());
     let mut cluster = client.cluster.clone().send_compressed(Gzip).accept_compressed(Gzip);
     let request = kvist::pb::d_engine::server::cluster::MetadataRequest {};
