@@ -65,7 +65,7 @@ fn snapshot(engine: &Engine, membership: &Membership) -> MembershipSnapshot {
     }
 }
 
-/// The answer to discovery. Who has not said where clients reach it is left out: a client could not do anything with it.
+/// The answer to discovery. Who has not said where clients reach it has an empty address, and is not named as the leader.
 fn metadata(members: &[Member], leader: MemberId, version: u64) -> ClusterMembership {
     let ids = Ids::of(members.iter().map(|member| member.id));
     let node = |member: &Member| {
@@ -74,11 +74,12 @@ fn metadata(members: &[Member], leader: MemberId, version: u64) -> ClusterMember
             (false, true) => (NodeRole::Leader, NodeStatus::Active),
             (false, false) => (NodeRole::Follower, NodeStatus::Active),
         };
-        let (id, address) = (ids.get(member.id)?, address(&member.client_urls)?);
-        Some(NodeMeta { id, address, role: role as i32, status: status as i32 })
+        let address = address(&member.client_urls).unwrap_or_default();
+        Some(NodeMeta { id: ids.get(member.id)?, address, role: role as i32, status: status as i32 })
     };
     let nodes: Vec<NodeMeta> = members.iter().filter_map(node).collect();
-    let current_leader_id = ids.get(leader).filter(|id| nodes.iter().any(|node| node.id == *id));
+    let is_reached = |id: &u32| nodes.iter().any(|node| node.id == *id && !node.address.is_empty());
+    let current_leader_id = ids.get(leader).filter(is_reached);
     ClusterMembership { version, nodes, current_leader_id }
 }
 
@@ -129,7 +130,8 @@ mod tests {
         let mut members = [member(5, &["http://10.0.0.1:2379"]), member(6, &[]), member(7, &["unix://x"])];
         members[0].is_learner = true;
         let found = metadata(&members, 6, 3);
-        assert_eq!((found.nodes.len(), found.current_leader_id, found.version), (1, None, 3));
+        assert_eq!((found.nodes.len(), found.current_leader_id, found.version), (3, None, 3));
+        assert_eq!(found.nodes[1].address, "");
         let node = &found.nodes[0];
         assert_eq!(
             (node.id, node.address.as_str(), node.role),
