@@ -330,11 +330,16 @@ fn open_log(options: &Options, state: &Applier) -> io::Result<(LogStore, u64)> {
 
 fn config(options: &Options) -> Result<openraft::Config, openraft::ConfigError> {
     let election = options.election_timeout.as_millis() as u64;
+    let heartbeat = options.heartbeat.as_millis() as u64;
+    // openraft lets a follower wait for the leader's lease, which is `election_timeout_max`, and then for a random time. In the sum
+    // that is between one and one and a quarter election timeouts; etcd's followers wait for one to two. The random time is drawn
+    // anew only when a follower stands for election, so the slower ones stay slow: no reason to let it vary much.
+    let shortest = (election * 3 / 8).max(heartbeat + 1);
     openraft::Config {
         cluster_name: "kvist".into(),
-        heartbeat_interval: options.heartbeat.as_millis() as u64,
-        election_timeout_min: election,
-        election_timeout_max: 2 * election,
+        heartbeat_interval: heartbeat,
+        election_timeout_min: shortest,
+        election_timeout_max: election - shortest,
         max_payload_entries: 4096,
         snapshot_policy: SnapshotPolicy::Never,
         // A follower gets entries as long as there are any.
