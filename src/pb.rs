@@ -33,6 +33,28 @@ pub mod peer {
 pub mod wolf {
     tonic::include_proto!("wolf.raft");
 }
+/// The client protocol of the d-engine. Modules nest as packages do, since generated code names others by their way up.
+pub mod d_engine {
+    /// Keys, values and watches.
+    pub mod client {
+        tonic::include_proto!("d_engine.client");
+    }
+    /// What is said of nodes.
+    pub mod common {
+        tonic::include_proto!("d_engine.common");
+    }
+    /// Errors.
+    pub mod error {
+        tonic::include_proto!("d_engine.error");
+    }
+    /// What servers say.
+    pub mod server {
+        /// Discovery.
+        pub mod cluster {
+            tonic::include_proto!("d_engine.server.cluster");
+        }
+    }
+}
 
 /// Oxia's early client protocol.
 pub mod oxia {

@@ -245,6 +245,10 @@ pub const ALL: &[Scenario] = &[
         "put-64 by Oxia's early client protocol, one put a batch").foreign(),
     Scenario::new("oxia-get-64", Load, "oxia-get --clients=64 --conns=8 --total-keys={keys}",
         "get-64 by Oxia's early client protocol, one get a batch").foreign(),
+    Scenario::new("d-engine-put-64", Load, "d-engine-put --clients=64 --conns=8 --key-space-size={keys}",
+        "put-64 by the d-engine's client protocol").foreign(),
+    Scenario::new("d-engine-get-64", Load, "d-engine-get --clients=64 --conns=8 --total-keys={keys}",
+        "get-64 by the d-engine's client protocol").foreign(),
     Scenario::new("put-64-scraped", Load, "put --clients=64 --conns=8 --key-space-size={keys}",
         "put-64 while /metrics is read ten times a second").scraped().quick(),
     Scenario::new("get-64-followers", Followers, "range --clients=64 --conns=8 --total-keys={keys}",
@@ -273,4 +277,6 @@ pub const PAIRS: &[(&str, &str)] = &[
     ("put-64-scraped", "put-64"),
     ("oxia-put-64", "put-64"),
     ("oxia-get-64", "get-64"),
+    ("d-engine-put-64", "put-64"),
+    ("d-engine-get-64", "get-64"),
 ];

@@ -140,6 +140,7 @@ fn writes(workload: Workload, tally: &Tally, before: Sum, after: Sum) -> Option<
             ("acknowledged leases are present", after.leases.saturating_sub(before.leases))
         }
         Workload::Put
+        | Workload::DEnginePut
         | Workload::TxnPut
         | Workload::TxnMixed
         | Workload::Watch
@@ -150,6 +151,7 @@ fn writes(workload: Workload, tally: &Tally, before: Sum, after: Sum) -> Option<
             ("acknowledged writes are present", after.versions.saturating_sub(before.versions))
         }
         Workload::Range
+        | Workload::DEngineGet
         | Workload::WatchReplay
         | Workload::LeaseKeepalive
         | Workload::LeaseExpiry

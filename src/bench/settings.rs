@@ -39,6 +39,10 @@ pub enum Workload {
     OxiaPut,
     /// Read preloaded keys by Oxia's early client protocol, one a batch
     OxiaGet,
+    /// Put keys of the key space by the d-engine's client protocol
+    DEnginePut,
+    /// Read preloaded keys by the d-engine's client protocol
+    DEngineGet,
 }
 
 /// How a read may lag behind.
@@ -143,9 +147,11 @@ impl Settings {
             | Workload::WatchReplay
             | Workload::Kubernetes
             | Workload::Snapshot
-            | Workload::OxiaGet => self.total_keys,
+            | Workload::OxiaGet
+            | Workload::DEngineGet => self.total_keys,
             Workload::TxnMixed => self.key_space_size,
             Workload::Put
+            | Workload::DEnginePut
             | Workload::TxnPut
             | Workload::Watch
             | Workload::WatchLatency
@@ -163,6 +169,8 @@ impl Settings {
             Workload::Watch | Workload::WatchLatency | Workload::WatchMany => self.watchers > 0,
             Workload::LeaseExpiry => true,
             Workload::Put
+            | Workload::DEnginePut
+            | Workload::DEngineGet
             | Workload::Range
             | Workload::TxnPut
             | Workload::TxnMixed
@@ -183,6 +191,8 @@ impl Settings {
             Workload::Watch | Workload::WatchLatency | Workload::Kubernetes => Some(self.watchers as u64),
             Workload::WatchMany | Workload::LeaseExpiry => Some(1),
             Workload::Put
+            | Workload::DEnginePut
+            | Workload::DEngineGet
             | Workload::Range
             | Workload::TxnPut
             | Workload::TxnMixed

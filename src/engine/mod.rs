@@ -277,6 +277,11 @@ impl Engine {
         self.0.consensus.membership(after).await
     }
 
+    /// The state of this member as it is now. To be dropped soon: it holds back the reuse of pages.
+    pub fn snapshot(&self) -> Result<Snapshot> {
+        Ok(self.0.store.snapshot(0)?)
+    }
+
     /// Begins a read in key order, at the state of this member.
     pub fn scan(&self, query: Range) -> Result<(Scan, Snapshot)> {
         Ok(Scan::begin(&self.0.store, query)?)

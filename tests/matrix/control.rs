@@ -3,6 +3,7 @@
 //! | request | what it does |
 //! |---|---|
 //! | `POST /servers` `{"tls": false, "client_cert_auth": false, "flags": []}` | starts a fresh server, answers with its addresses |
+//! | `POST /clusters` `{"members": 3, "flags": []}` | starts fresh servers that are one cluster, answers with the addresses of all |
 //! | `POST /servers/1/kill` | SIGKILL |
 //! | `POST /servers/1/stop` | SIGTERM, waits for the end |
 //! | `POST /servers/1/start` | starts it again on its data and ports |
@@ -21,11 +22,13 @@ use axum::extract::{Path as Segments, State};
 use axum::http::{StatusCode, header::CONTENT_TYPE};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, post};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use tokio::task::{JoinHandle, spawn_blocking};
 
-use crate::servers::{Refused, Servers, Wish};
+use crate::servers::{Refused, Servers};
 
 /// A running service; its servers are killed when it is dropped.
 pub struct Control {
@@ -43,6 +46,7 @@ impl Control {
         let servers = Arc::new(Servers::new(binary, logs));
         let router = Router::new()
             .route("/servers", post(create))
+            .route("/clusters", post(create_cluster))
             .route("/servers/{id}", delete(remove))
             .route("/servers/{id}/{verb}", post(act))
             .with_state(Arc::clone(&servers));
@@ -63,16 +67,23 @@ impl Drop for Control {
 }
 
 async fn create(State(servers): State<Arc<Servers>>, body: Bytes) -> Response {
-    let wish = if body.is_empty() { Ok(Wish::default()) } else { serde_json::from_slice(&body) };
+    made(&body, move |wish| servers.create(wish)).await
+}
+
+async fn create_cluster(State(servers): State<Arc<Servers>>, body: Bytes) -> Response {
+    made(&body, move |wish| servers.create_cluster(wish)).await
+}
+
+/// What comes of a wish, which an empty body leaves to the defaults.
+async fn made<W, A>(body: &[u8], make: impl FnOnce(W) -> Result<A, Refused> + Send + 'static) -> Response
+where
+    W: Default + DeserializeOwned + Send + 'static,
+    A: Serialize,
+{
+    let wish = if body.is_empty() { Ok(W::default()) } else { serde_json::from_slice(body) };
     match wish {
         Err(error) => refuse((400, format!("the body: {error}\n"))),
-        Ok(wish) => {
-            blocking(move || {
-                let address = servers.create(wish)?;
-                Ok(serde_json::to_string(&address).expect("plain data"))
-            })
-            .await
-        }
+        Ok(wish) => blocking(move || Ok(serde_json::to_string(&make(wish)?).expect("plain data"))).await,
     }
 }
 

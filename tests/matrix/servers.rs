@@ -37,6 +37,21 @@ pub struct Wish {
     flags: Vec<String>,
 }
 
+/// What a suite asks for to get a cluster. Everything has a default.
+#[derive(Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ClusterWish {
+    members: usize,
+    /// Of all members.
+    flags: Vec<String>,
+}
+
+impl Default for ClusterWish {
+    fn default() -> ClusterWish {
+        ClusterWish { members: 3, flags: Vec::new() }
+    }
+}
+
 /// What a suite is told of its server.
 #[derive(Clone, Serialize)]
 pub struct Address {
@@ -59,6 +74,33 @@ struct Files {
 
 /// Why something was not done: HTTP's status, and a text.
 pub type Refused = (u16, String);
+
+/// A member's name, ports and companions.
+struct Seat {
+    name: String,
+    port: u16,
+    peer_port: u16,
+    /// `name=url,...` of all members.
+    cluster: String,
+}
+
+impl Seat {
+    /// As many as a cluster is to have.
+    fn all(members: usize) -> Vec<Seat> {
+        let name = |n| if members == 1 { "default".to_owned() } else { format!("m{n}") };
+        let seat =
+            |n| Seat { name: name(n), port: free_port(), peer_port: free_port(), cluster: String::new() };
+        let seats: Vec<Seat> = (0..members).map(seat).collect();
+        let pairs: Vec<String> =
+            seats.iter().map(|seat| format!("{}={}", seat.name, seat.peer_endpoint())).collect();
+        let cluster = pairs.join(",");
+        seats.into_iter().map(|seat| Seat { cluster: cluster.clone(), ..seat }).collect()
+    }
+
+    fn peer_endpoint(&self) -> String {
+        format!("http://127.0.0.1:{}", self.peer_port)
+    }
+}
 
 struct Server {
     binary: PathBuf,
@@ -90,27 +132,56 @@ impl Servers {
         if wish.client_cert_auth && !wish.tls {
             return Err((400, "client_cert_auth goes with tls\n".to_owned()));
         }
-        let id = self.next.fetch_add(1, Ordering::Relaxed);
-        {
-            let mut table = self.table.lock();
-            if table.len() >= SERVERS_MAX {
-                return Err((429, format!("{SERVERS_MAX} servers are there: DELETE one first\n")));
-            }
-            table.insert(id, None);
+        Ok(self.start(1, &wish)?.remove(0))
+    }
+
+    /// Starts fresh servers that are one cluster, and waits until all of them serve.
+    pub fn create_cluster(&self, wish: ClusterWish) -> Result<Vec<Address>, Refused> {
+        if wish.members == 0 {
+            return Err((400, "a cluster has members\n".to_owned()));
         }
-        let log = self.logs.join(format!("server-{id}.log"));
-        let made = Server::create(&self.binary, log, id, wish);
-        let mut table = self.table.lock();
-        match made {
-            Ok((server, address)) => {
-                table.insert(id, Some(Arc::new(Mutex::new(server))));
-                Ok(address)
+        self.start(wish.members, &Wish { flags: wish.flags, ..Wish::default() })
+    }
+
+    fn start(&self, members: usize, wish: &Wish) -> Result<Vec<Address>, Refused> {
+        let ids = self.reserve(members)?;
+        let make = |(id, seat): (&u32, Seat)| {
+            Server::create(&self.binary, self.logs.join(format!("server-{id}.log")), *id, wish, &seat)
+        };
+        let made = ids.iter().zip(Seat::all(members)).map(make).collect::<Result<Vec<_>, _>>();
+        let started = made.and_then(|mut made| {
+            // None of a cluster serves before most of them run.
+            let begins = made.iter_mut().map(|(server, _)| server.launch()).collect::<Result<Vec<_>, _>>()?;
+            for ((server, _), begin) in made.iter_mut().zip(begins) {
+                server.until_ready(begin)?;
             }
+            Ok(made)
+        });
+        let mut table = self.table.lock();
+        match started {
+            Ok(made) => Ok(made
+                .into_iter()
+                .map(|(server, address)| {
+                    table.insert(address.id, Some(Arc::new(Mutex::new(server))));
+                    address
+                })
+                .collect()),
             Err(reason) => {
-                table.remove(&id);
+                ids.iter().for_each(|id| drop(table.remove(id)));
                 Err((500, reason))
             }
         }
+    }
+
+    /// Numbers for servers that are about to be started.
+    fn reserve(&self, count: usize) -> Result<Vec<u32>, Refused> {
+        let mut table = self.table.lock();
+        if table.len() + count > SERVERS_MAX {
+            return Err((429, format!("at most {SERVERS_MAX} servers at a time: DELETE some first\n")));
+        }
+        let ids: Vec<u32> = (0..count).map(|_| self.next.fetch_add(1, Ordering::Relaxed)).collect();
+        table.extend(ids.iter().map(|id| (*id, None)));
+        Ok(ids)
     }
 
     /// Does one of kill, stop, start, pause, resume to a server.
@@ -148,19 +219,27 @@ impl Servers {
 }
 
 impl Server {
-    fn create(binary: &Path, log: PathBuf, id: u32, wish: Wish) -> Result<(Server, Address), String> {
+    /// A server that does not run yet.
+    fn create(
+        binary: &Path,
+        log: PathBuf,
+        id: u32,
+        wish: &Wish,
+        seat: &Seat,
+    ) -> Result<(Server, Address), String> {
         let dir = tempfile::tempdir().map_err(|error| format!("no temporary directory: {error}\n"))?;
-        let (port, peer_port) = (free_port(), free_port());
         let scheme = if wish.tls { "https" } else { "http" };
+        let port = seat.port;
         let endpoint = format!("{scheme}://127.0.0.1:{port}");
-        let peer_endpoint = format!("http://127.0.0.1:{peer_port}");
+        let peer_endpoint = seat.peer_endpoint();
         let mut flags: Vec<String> = [
+            format!("--name={}", seat.name),
             format!("--data-dir={}", dir.path().join("data").display()),
             format!("--listen-client-urls={endpoint}"),
             format!("--advertise-client-urls={endpoint}"),
             format!("--listen-peer-urls={peer_endpoint}"),
             format!("--initial-advertise-peer-urls={peer_endpoint}"),
-            format!("--initial-cluster=default={peer_endpoint}"),
+            format!("--initial-cluster={}", seat.cluster),
         ]
         .into();
         let files = wish.tls.then(|| {
@@ -176,15 +255,20 @@ impl Server {
             }
             Files { ca: ca.path("ca.pem"), cert: ca.path("client.pem"), key: ca.path("client.key") }
         });
-        flags.extend(wish.flags);
+        flags.extend(wish.flags.iter().cloned());
         let binary = binary.to_owned();
-        let mut server = Server { binary, flags, port, log, child: None, _dir: dir };
-        server.start()?;
+        let server = Server { binary, flags, port, log, child: None, _dir: dir };
         Ok((server, Address { id, host: "127.0.0.1", port, endpoint, peer_endpoint, files }))
     }
 
     /// Starts the process on its data and ports, and waits until it serves.
     fn start(&mut self) -> Result<(), String> {
+        let begin = self.launch()?;
+        self.until_ready(begin)
+    }
+
+    /// Starts the process; where its part of the log begins.
+    fn launch(&mut self) -> Result<u64, String> {
         let failed = |what: &str, error: std::io::Error| format!("{what}: {error}\n");
         let file = OpenOptions::new().create(true).append(true).open(&self.log);
         let file = file.map_err(|error| failed("no log", error))?;
@@ -195,7 +279,13 @@ impl Server {
             .stdout(Stdio::null())
             .stderr(file)
             .spawn();
-        let child = self.child.insert(child.map_err(|error| failed("no server", error))?);
+        self.child = Some(child.map_err(|error| failed("no server", error))?);
+        Ok(begin)
+    }
+
+    /// Waits until the launched process serves; ends it if it does not.
+    fn until_ready(&mut self, begin: u64) -> Result<(), String> {
+        let child = self.child.as_mut().ok_or("the server was not launched\n")?;
         let deadline = Instant::now() + START_TIMEOUT;
         let reason = loop {
             if let Ok(Some(status)) = child.try_wait() {

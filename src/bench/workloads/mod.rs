@@ -2,6 +2,7 @@
 //! with an [`super::load::Op`] for each client, and looks after what is left. Called by `worker`.
 
 mod crowd;
+mod dengine;
 mod kubernetes;
 mod lease;
 mod oxia;
@@ -39,6 +40,8 @@ pub async fn run(worker: &Worker) -> Result<(), Error> {
         Workload::Snapshot => Box::pin(worker.load(clients, rate, |n| snapshot::Snapshot::new(worker, n))),
         Workload::OxiaPut => Box::pin(worker.load(clients, rate, |n| oxia::Put::new(worker, n))),
         Workload::OxiaGet => Box::pin(worker.load(clients, rate, |n| oxia::Get::new(worker, n))),
+        Workload::DEnginePut => Box::pin(worker.load(clients, rate, |n| dengine::Put::new(worker, n))),
+        Workload::DEngineGet => Box::pin(worker.load(clients, rate, |n| dengine::Get::new(worker, n))),
     };
     run.await
 }

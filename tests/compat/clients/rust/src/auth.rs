@@ -5,7 +5,7 @@ use etcd_client::{
     UserAddOptions, WatchOptions,
 };
 
-use crate::Case;
+use crate::suite::Case;
 use crate::control::Server;
 use crate::help::*;
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use etcd_client::{Client, ConnectOptions, Error, GetOptions, LockOptions};
 
-use crate::Case;
+use crate::suite::Case;
 use crate::control::Server;
 use crate::help::*;
 

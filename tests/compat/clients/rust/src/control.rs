@@ -31,8 +31,11 @@ impl Server {
 
     /// A fresh server as the control service takes it.
     pub async fn wish(wish: Value) -> Server {
-        let answer = call("POST", "/servers", &wish.to_string()).await;
-        let answer: Value = serde_json::from_str(&answer).expect("JSON of the control service");
+        Server::of(&call("POST", "/servers", &wish.to_string()).await)
+    }
+
+    /// What the control service says of a server.
+    pub fn of(answer: &Value) -> Server {
         let text = |name: &str| answer[name].as_str().unwrap_or_default().to_owned();
         let id = answer["id"].as_u64().expect("an id");
         STARTED.with(|started| started.lock().unwrap().push(id));
@@ -66,16 +69,17 @@ pub async fn remove(ids: Vec<u64>) {
     }
 }
 
-async fn call(method: &str, path: &str, body: &str) -> String {
+/// Asks the control service.
+pub async fn call(method: &str, path: &str, body: &str) -> Value {
     let control = std::env::var("KVIST_CONTROL").expect("KVIST_CONTROL names the control service");
     let address = control.strip_prefix("http://").expect("an address with http://");
     let (status, answer) = http(address, method, path, body).await;
     assert_eq!(status, 200, "{method} {path}: {answer}");
-    answer
+    serde_json::from_str(&answer).expect("JSON of the control service")
 }
 
 /// One request by HTTP/1.0, which has no chunks: status and body.
-async fn http(address: &str, method: &str, path: &str, body: &str) -> (u16, String) {
+pub async fn http(address: &str, method: &str, path: &str, body: &str) -> (u16, String) {
     let mut stream = TcpStream::connect(address).await.expect("connect by HTTP");
     let length = body.len();
     let request =

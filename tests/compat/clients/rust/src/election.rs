@@ -4,7 +4,7 @@ use etcd_client::{
     CampaignResponse, Client, Error, LeaderKey, LeaderResponse, ObserveStream, ProclaimOptions, ResignOptions,
 };
 
-use crate::Case;
+use crate::suite::Case;
 use crate::control::Server;
 use crate::help::*;
 

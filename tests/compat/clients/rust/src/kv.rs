@@ -5,7 +5,7 @@ use etcd_client::{
     TxnOp,
 };
 
-use crate::Case;
+use crate::suite::Case;
 use crate::control::Server;
 use crate::help::*;
 

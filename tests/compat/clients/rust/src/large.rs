@@ -2,7 +2,7 @@
 
 use etcd_client::{Client, GetOptions, SortOrder, SortTarget, Txn, TxnOp};
 
-use crate::Case;
+use crate::suite::Case;
 use crate::control::Server;
 use crate::help::*;
 

@@ -6,7 +6,7 @@ use etcd_client::{
     Error, LeaseClientPrefix, LeaseGrantOptions, LeaseTimeToLiveOptions, PutOptions, WatchOptions,
 };
 
-use crate::Case;
+use crate::suite::Case;
 use crate::control::Server;
 use crate::help::*;
 

@@ -2,7 +2,7 @@
 
 use etcd_client::{AlarmAction, AlarmType, DowngradeOptions};
 
-use crate::Case;
+use crate::suite::Case;
 use crate::control::Server;
 use crate::help::*;
 

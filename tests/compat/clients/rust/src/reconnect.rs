@@ -4,7 +4,7 @@
 use etcd_client::{Client, Compare, CompareOp, Txn, TxnOp, WatchOptions, WatchStream};
 use tokio::sync::mpsc;
 
-use crate::Case;
+use crate::suite::Case;
 use crate::control::Server;
 use crate::help::*;
 

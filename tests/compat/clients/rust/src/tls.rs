@@ -3,7 +3,7 @@
 use etcd_client::{Certificate, Client, ConnectOptions, Error, Identity, TlsOptions};
 use serde_json::json;
 
-use crate::Case;
+use crate::suite::Case;
 use crate::control::Server;
 use crate::help::*;
 

@@ -4,7 +4,7 @@ use etcd_client::{
     Client, Compare, CompareOp, DeleteOptions, GetOptions, PutOptions, Txn, TxnOp, TxnOpResponse,
 };
 
-use crate::Case;
+use crate::suite::Case;
 use crate::control::Server;
 use crate::help::*;
 

@@ -2,7 +2,7 @@
 
 use etcd_client::{DeleteOptions, EventType, PutOptions, Txn, TxnOp, WatchFilterType, WatchOptions};
 
-use crate::Case;
+use crate::suite::Case;
 use crate::control::Server;
 use crate::help::*;
 
