@@ -9,7 +9,7 @@ const FILES: [&str; 4] = ["etcd/rpc.proto", "etcd/lock.proto", "etcd/election.pr
 const PEER_FILES: [&str; 2] = ["kvist/peer.proto", "wolf/raft.proto"];
 
 /// What clients may speak beside etcd's API: no JSON is made of it.
-const OTHER_FILES: [&str; 0] = [];
+const OTHER_FILES: [&str; 1] = ["rfc/etcd.proto"];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo:rerun-if-changed=proto");
