@@ -163,9 +163,7 @@ macro_rules! answers {
 answers!(
     RangeResponse,
     TnxResponse,
-    WatchRangeResponse,
-    LeaseTnxResponse,
-    LeaseKeepAliveResponse
+    LeaseTnxResponse
 );
 
 macro_rules! bare_answers {

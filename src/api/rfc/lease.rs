@@ -1,7 +1,7 @@
 //! Leases, and the keys that are attached to them.
 
 use super::calls::Answers;
-use super::error::{Answer, Error, Fault, unexpected};
+use super::error::{Error, Fault, unexpected};
 use super::kv::Tokens;
 use super::{Rfc, convert};
 use crate::api::caller::Credentials;
@@ -99,25 +99,21 @@ impl Rfc {
         credentials: &Credentials,
     ) -> Result<LeaseKeepAliveResponse, Status> {
         let lease = request.lease_id.unwrap_or(0);
-        let header = self.header_now();
-        let ttl = self.renew(lease, credentials).await.or_else(|fault| match fault {
-            Fault::Refused(_) => Ok(0),
-            Fault::Status(status) => Err(status),
-        })?;
-        let answer = if ttl > 0 {
-            LeaseKeepAliveResponse { header: Some(header), ..Default::default() }
-        } else {
-            let index = self.engine.revision();
-            Answer::refused(self.header_of_error(Error::LeaseNotFound.message(), index))
+        let index = self.engine.revision();
+        let (header, ttl) = match self.renew(lease, credentials).await {
+            Ok(ttl) => (self.header(index), ttl),
+            Err(Fault::Refused(error)) => (self.header_of_error(error.message(), index), 0),
+            Err(Fault::Status(status)) => return Err(status),
         };
-        Ok(LeaseKeepAliveResponse { lease_id: Some(lease), ttl: Some(ttl), ..answer })
+        Ok(LeaseKeepAliveResponse { header: Some(header), lease_id: Some(lease), ttl: Some(ttl) })
     }
 
-    /// The TTL that a lease has again, seconds; 0 if it is no more.
+    /// The TTL that a lease has again, seconds.
     async fn renew(&self, lease: i64, credentials: &Credentials) -> Result<i64, Fault> {
         let caller = credentials.caller(&self.engine)?;
         self.engine.permit_renewal(caller.as_ref(), lease)?;
-        Ok(self.engine.lease_keep_alive(lease).await?)
+        let ttl = self.engine.lease_keep_alive(lease).await?;
+        if ttl > 0 { Ok(ttl) } else { Err(Error::LeaseNotFound.into()) }
     }
 }
 

@@ -2,8 +2,8 @@
 //!
 //! It has one service without a package, whose calls are thin: `convert` makes commands and reads of messages, `kv` and
 //! `lease` get them through the engine, `range` and `watch` write pairs straight from storage (`wire`). An *index* is a
-//! revision. What the store decides about a request is told in the header of the answer ([`error`]). `[R]` in the
-//! reference of this protocol stands for what the draft leaves open; docs/protocols/rfc.md says what was chosen.
+//! revision. What the store decides about a request is told in the header of the answer ([`error`]). The draft leaves
+//! much open; docs/protocols/rfc.md says what was chosen.
 
 mod calls;
 mod convert;
@@ -92,11 +92,6 @@ impl Rfc {
             index: Some(index),
             raft_term: Some(self.engine.term()),
         }
-    }
-
-    /// The header of an answer at the current index.
-    fn header_now(&self) -> ResponseHeader {
-        self.header(self.engine.revision())
     }
 }
 

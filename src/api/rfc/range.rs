@@ -1,6 +1,6 @@
 //! `Range` without generated code; see `api/range.rs`.
 
-use super::error::{Error, Fault};
+use super::error::Fault;
 use super::{Rfc, convert, token, wire};
 use crate::api::caller::Credentials;
 use crate::api::grpc::body::{self, PREFIX};
@@ -42,9 +42,6 @@ async fn range(rfc: Rfc, request: Request<Body>) -> Result<Response<Body>, Fault
     // Whoever gave the token had applied its index, so it is there once we know as much as anybody.
     if token.is_none() || rfc.engine.revision() < query.revision {
         rfc.engine.read_index().await?;
-    }
-    if query.revision > 0 && query.revision < rfc.engine.compacted() {
-        return Err(Error::Compacted.into());
     }
     let caller = credentials.caller(&rfc.engine)?;
     let permit = rfc.engine.permit_range(caller.as_ref(), &query.range)?;

@@ -189,8 +189,8 @@ mod tests {
     #[test]
     fn zeros_go_over_the_wire() {
         let frames = watch_frames(&[event("k", image(2, 1, b""), Bytes::new())], head, 0, |_| None);
-        let event = &frames[frames.len() - 15..];
-        assert_eq!(event[..4], [0x12, 13, 0x08, 0x00]);
+        let event = &frames[frames.len() - 17..];
+        assert_eq!(event[..4], [0x12, 15, 0x08, 0x00]);
         assert_eq!(event[event.len() - 2..], [0x2a, 0x00]);
     }
 
