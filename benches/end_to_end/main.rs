@@ -138,8 +138,10 @@ impl<'a> Session<'a> {
         let options = self.options;
         let scenarios = ALL.iter().filter(|scenario| options.wants(scenario));
         for (number, scenario) in scenarios.enumerate() {
-            let mut order: Vec<&Contestant> = self.contestants.iter().collect();
-            order.rotate_left((round as usize + number) % self.contestants.len());
+            let can_run = |contestant: &&Contestant| scenario.is_for(contestant.kind.name);
+            let mut order: Vec<&Contestant> = self.contestants.iter().filter(can_run).collect();
+            let first = (round as usize + number) % order.len().max(1);
+            order.rotate_left(first);
             for contestant in order {
                 eprintln!("  round {round}: {} on {}", scenario.name, contestant.kind.name);
                 let mut bench = Bench { scenario, contestant, options, round, rate: 0.0 };

@@ -9,6 +9,7 @@ use crate::figures::{
     ANON_MIB, CATCH_UP_P99, CPU_PER_EVENT, CPU_PER_OP, FAILOVER, LONGEST_PUT, OPS_PER_S, P50, P99,
     RESTART_KILL, RESTART_TERM,
 };
+use crate::kinds::SUBJECT;
 
 /// How a scenario is measured.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -84,13 +85,16 @@ pub struct Scenario {
     pub is_scraped: bool,
     /// Whether it is part of `--quick`.
     pub is_quick: bool,
+    /// Whether it is about the subject alone: what others do not speak.
+    pub is_of_subject: bool,
 }
 
 impl Scenario {
     const fn new(name: &'static str, plan: Plan, load: &'static str, about: &'static str) -> Scenario {
         let (security, clusters) = (Security::Open, Clusters::No);
-        let (is_scraped, is_quick) = (false, false);
-        Scenario { name, about, plan, load, goals: &[], clusters, flags: &[], security, is_scraped, is_quick }
+        let (is_scraped, is_quick, is_of_subject) = (false, false, false);
+        let (goals, flags): (Goals, _) = (&[], &[]);
+        Scenario { name, about, plan, load, goals, clusters, flags, security, is_scraped, is_quick, is_of_subject }
     }
 
     const fn goals(self, goals: Goals) -> Scenario {
@@ -134,6 +138,15 @@ impl Scenario {
 
     const fn scraped(self) -> Scenario {
         Scenario { is_scraped: true, ..self }
+    }
+
+    const fn of_subject(self) -> Scenario {
+        Scenario { is_of_subject: true, ..self }
+    }
+
+    /// Whether this kind of server can run it.
+    pub fn is_for(&self, kind: &str) -> bool {
+        !self.is_of_subject || kind == SUBJECT
     }
 
     const fn quick(self) -> Scenario {
@@ -219,6 +232,10 @@ pub const ALL: &[Scenario] = &[
         "get-64 as a user with a token").with(Security::Users),
     Scenario::new("put-64-scraped", Load, "put --clients=64 --conns=8 --key-space-size={keys}",
         "put-64 while /metrics is read ten times a second").scraped().quick(),
+    Scenario::new("rfc-put-64", Load, "rfc-put --clients=64 --conns=8 --key-space-size={keys}",
+        "put-64 by the draft of etcd's third API").of_subject(),
+    Scenario::new("rfc-get-64", Load, "rfc-range --clients=64 --conns=8 --total-keys={keys}",
+        "get-64 by the draft of etcd's third API").of_subject(),
     Scenario::new("get-64-followers", Followers, "range --clients=64 --conns=8 --total-keys={keys}",
         "linearizable reads of one key, 64 in flight, answered by followers")
         .only_in_clusters(&[(OPS_PER_S, RatioAtLeast(2.0))]).quick(),
@@ -243,4 +260,6 @@ pub const PAIRS: &[(&str, &str)] = &[
     ("get-64-tls", "get-64"),
     ("get-64-users", "get-64"),
     ("put-64-scraped", "put-64"),
+    ("rfc-put-64", "put-64"),
+    ("rfc-get-64", "get-64"),
 ];

@@ -145,14 +145,16 @@ fn writes(workload: Workload, tally: &Tally, before: Sum, after: Sum) -> Option<
         | Workload::Watch
         | Workload::WatchLatency
         | Workload::WatchMany
-        | Workload::Kubernetes => {
+        | Workload::Kubernetes
+        | Workload::RfcPut => {
             ("acknowledged writes are present", after.versions.saturating_sub(before.versions))
         }
         Workload::Range
         | Workload::WatchReplay
         | Workload::LeaseKeepalive
         | Workload::LeaseExpiry
-        | Workload::Snapshot => return None,
+        | Workload::Snapshot
+        | Workload::RfcRange => return None,
     };
     let (acked, sent) = (tally.writes_acked, tally.writes_sent);
     Some(Check::new(name, (acked..=sent).contains(&seen), || {

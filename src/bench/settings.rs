@@ -35,6 +35,10 @@ pub enum Workload {
     Kubernetes,
     /// Take snapshots
     Snapshot,
+    /// As put, by the draft of etcd's third API
+    RfcPut,
+    /// As range, by the draft of etcd's third API
+    RfcRange,
 }
 
 /// How a read may lag behind.
@@ -134,7 +138,7 @@ impl Settings {
     /// Keys that have to be there before the load begins.
     pub fn preloaded(&self) -> u64 {
         match self.workload {
-            Workload::Range => self.total_keys.max(self.range_keys),
+            Workload::Range | Workload::RfcRange => self.total_keys.max(self.range_keys),
             Workload::Delete | Workload::WatchReplay | Workload::Kubernetes | Workload::Snapshot => {
                 self.total_keys
             }
@@ -146,7 +150,8 @@ impl Settings {
             | Workload::WatchMany
             | Workload::LeaseGrant
             | Workload::LeaseKeepalive
-            | Workload::LeaseExpiry => 0,
+            | Workload::LeaseExpiry
+            | Workload::RfcPut => 0,
         }
     }
 
@@ -164,7 +169,9 @@ impl Settings {
             | Workload::LeaseGrant
             | Workload::LeaseKeepalive
             | Workload::Kubernetes
-            | Workload::Snapshot => false,
+            | Workload::Snapshot
+            | Workload::RfcPut
+            | Workload::RfcRange => false,
         }
     }
 
@@ -181,7 +188,9 @@ impl Settings {
             | Workload::WatchReplay
             | Workload::LeaseGrant
             | Workload::LeaseKeepalive
-            | Workload::Snapshot => None,
+            | Workload::Snapshot
+            | Workload::RfcPut
+            | Workload::RfcRange => None,
         }
     }
 

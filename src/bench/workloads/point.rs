@@ -31,7 +31,8 @@ pub struct Choice {
 }
 
 impl Choice {
-    fn new(worker: &Worker, n: usize) -> Choice {
+    /// Of the key space.
+    pub fn new(worker: &Worker, n: usize) -> Choice {
         Choice::of(worker.settings().key_space_size, worker, n)
     }
 
@@ -42,7 +43,7 @@ impl Choice {
     }
 
     /// The first of `count` numbers in a row.
-    fn next(&mut self, count: u64) -> u64 {
+    pub fn next(&mut self, count: u64) -> u64 {
         match &self.sequence {
             Some(sequence) => sequence.fetch_add(count, Ordering::Relaxed) % self.keys,
             None => self.dice.below(self.keys),
