@@ -101,8 +101,12 @@ fn changes_keys_once(ops: &[Op]) -> bool {
     if ops.len() < 2 {
         return true;
     }
-    let put = |op| if let &Op::BoundPut(put) = &op { Some(&put.key[..]) } else { None };
-    let mut puts: Vec<&[u8]> = ops.iter().filter_map(put).collect();
+    let mut puts: Vec<&[u8]> = Vec::new();
+    for op in ops {
+        if let Op::BoundPut(put) = op {
+            puts.push(&put.key);
+        }
+    }
     puts.sort_unstable();
     let is_put = |range: &KeyRange| {
         let first = puts.partition_point(|key| *key < &range.start[..]);
