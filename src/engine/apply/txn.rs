@@ -20,7 +20,7 @@ pub(super) struct Run {
     /// Reads and deletes of ranges see only this.
     pub slice: Option<Slice>,
     /// Leases that came to be, with their TTL in seconds.
-    granted: Vec<(LeaseId, i64)>,
+    pub(super) granted: Vec<(LeaseId, i64)>,
 }
 
 /// Whether ops before some op have left the keys of a range behind; the last word counts.
