@@ -94,7 +94,19 @@ impl Scenario {
         let (security, clusters) = (Security::Open, Clusters::No);
         let (is_scraped, is_quick, is_of_subject) = (false, false, false);
         let (goals, flags): (Goals, _) = (&[], &[]);
-        Scenario { name, about, plan, load, goals, clusters, flags, security, is_scraped, is_quick, is_of_subject }
+        Scenario {
+            name,
+            about,
+            plan,
+            load,
+            goals,
+            clusters,
+            flags,
+            security,
+            is_scraped,
+            is_quick,
+            is_of_subject,
+        }
     }
 
     const fn goals(self, goals: Goals) -> Scenario {

@@ -178,7 +178,9 @@ pub fn responses(
                 Response::ReponseRange(pb::RangeResponse { header, kvs, consistent_token })
             }
             OpOutcome::Put { .. } => Response::ResponsePut(pb::PutResponse { header }),
-            OpOutcome::DeleteRange { .. } => Response::ResponseDeleteRange(pb::DeleteRangeResponse { header }),
+            OpOutcome::DeleteRange { .. } => {
+                Response::ResponseDeleteRange(pb::DeleteRangeResponse { header })
+            }
             // No list holds one.
             OpOutcome::Txn(_) | OpOutcome::Attach { .. } => return ResponseUnion::default(),
         };

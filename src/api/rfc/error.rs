@@ -6,8 +6,8 @@ use super::Rfc;
 use crate::api::etcd::error as etcd;
 use crate::api::range::Failure;
 use crate::engine::command::{Outcome, Refusal};
-use crate::{engine, mvcc};
 use crate::pb::rfc as pb;
+use crate::{engine, mvcc};
 use pb::ResponseHeader;
 use tonic::{Code, Response, Status};
 
@@ -160,11 +160,7 @@ macro_rules! answers {
     )*};
 }
 
-answers!(
-    RangeResponse,
-    TnxResponse,
-    LeaseTnxResponse
-);
+answers!(RangeResponse, TnxResponse, LeaseTnxResponse);
 
 macro_rules! bare_answers {
     ($($name:ident),*) => {$(
@@ -176,13 +172,7 @@ macro_rules! bare_answers {
     )*};
 }
 
-bare_answers!(
-    PutResponse,
-    DeleteRangeResponse,
-    CompactionResponse,
-    LeaseRevokeResponse,
-    LeaseAttachResponse
-);
+bare_answers!(PutResponse, DeleteRangeResponse, CompactionResponse, LeaseRevokeResponse, LeaseAttachResponse);
 
 /// This one has a second place for the reason.
 impl Answer for pb::LeaseCreateResponse {

@@ -164,8 +164,7 @@ impl WatchStream {
         self.wants_progress |= tells_progress;
         self.last_id += 1;
         let spec = Spec { range, no_put: false, no_delete: false, prev_kv: true };
-        let course =
-            Course { start, end, progress_notify: tells_progress, tells_caught_up: tells_progress };
+        let course = Course { start, end, progress_notify: tells_progress, tells_caught_up: tells_progress };
         let key = self.rfc.engine.hub().watch_along(&self.hub_stream, self.last_id, spec, course);
         let is_empty = end > 0 && end <= start;
         self.watches.insert(self.last_id, Watch { key, tells_progress, is_empty });
@@ -191,7 +190,8 @@ impl WatchStream {
             Delivery::Events { matched, .. } => {
                 let frames = self.frames(&matched);
                 if frames.is_empty() {
-                    self.end = Some(Status::resource_exhausted("the events of one index are too many to be sent"));
+                    self.end =
+                        Some(Status::resource_exhausted("the events of one index are too many to be sent"));
                 } else {
                     self.pending.push_back(frames);
                 }
@@ -218,7 +218,8 @@ impl WatchStream {
     fn frames(&self, matched: &Matched) -> Bytes {
         let engine = &self.rfc.engine;
         let make = || {
-            let head = |index| WatchRangeResponse { header: Some(self.rfc.header(index)), events: Vec::new() };
+            let head =
+                |index| WatchRangeResponse { header: Some(self.rfc.header(index)), events: Vec::new() };
             let load = |image: &Bytes| engine.with_inline_value(image);
             wire::watch_frames(&matched.events, head, engine.compacted(), load)
         };

@@ -168,11 +168,17 @@ mod tests {
             event("a", gone(9, true), image(7, 1, b"")),
             event("c", gone(10, true), gone(4, false)),
         ];
-        let key = |key: &str| pb::KeyValue { key: Some(Bytes::copy_from_slice(key.as_bytes())), ..Default::default() };
+        let key = |key: &str| pb::KeyValue {
+            key: Some(Bytes::copy_from_slice(key.as_bytes())),
+            ..Default::default()
+        };
         let load = |image: &Bytes| Some(image.clone());
         let frames = watch_frames(&events, head, 0, load);
         let expected = [
-            (7, vec![told(EventType::Put, pair("a", 7, 1, b"")), told(EventType::Put, pair("b", 7, 2, b"x"))]),
+            (
+                7,
+                vec![told(EventType::Put, pair("a", 7, 1, b"")), told(EventType::Put, pair("b", 7, 2, b"x"))],
+            ),
             (8, vec![told(EventType::Delete, pair("b", 7, 2, b"x"))]),
             (9, vec![told(EventType::Expire, pair("a", 7, 1, b""))]),
             (10, vec![told(EventType::Expire, key("c"))]),

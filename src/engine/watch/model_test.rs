@@ -183,8 +183,7 @@ impl Model {
                 let id = self.watchers.len() as i64;
                 let key = self.hub.watch_along(&self.streams[stream], id, spec.clone(), course);
                 let state = State::Registered;
-                let watched =
-                    Watched { key, stream, spec, start, end, seen: 0, state, is_canceled: false };
+                let watched = Watched { key, stream, spec, start, end, seen: 0, state, is_canceled: false };
                 self.watchers.insert(id, watched);
             }
             Step::Cancel(n) => {

@@ -6,9 +6,7 @@ use kvist::pb::rfc as pb;
 use tonic::{Code, Request, Status};
 use v3::auth_client::AuthClient;
 
-use super::client::{
-    Client, attachment, put, put_op, range, range_op, refused, sound, start, tnx, watch,
-};
+use super::client::{Client, attachment, put, put_op, range, range_op, refused, sound, start, tnx, watch};
 
 const DENIED: (Code, &str) = (Code::PermissionDenied, "etcdserver: permission denied");
 const NOBODY: (Code, &str) = (Code::InvalidArgument, "etcdserver: user name is empty");
@@ -44,8 +42,7 @@ async fn with_users(client: &Client) -> (String, String) {
         let request = v3::AuthUserGrantRoleRequest { user: name.into(), role: name.into() };
         auth.user_grant_role(request).await.expect("grant a role");
     }
-    let perm =
-        Permission { perm_type: Type::Readwrite as i32, key: "u".into(), range_end: "v".into() };
+    let perm = Permission { perm_type: Type::Readwrite as i32, key: "u".into(), range_end: "v".into() };
     let request = v3::AuthRoleGrantPermissionRequest { name: "u".into(), perm: Some(perm) };
     auth.role_grant_permission(request).await.expect("grant a permission");
     auth.auth_enable(v3::AuthEnableRequest {}).await.expect("enable");
@@ -65,7 +62,10 @@ async fn permissions_are_those_of_etcd() {
     let (root, user) = with_users(&client).await;
     fails(rfc.put(put("u1", "")).await, NOBODY);
     fails(rfc.range(range("u1", "")).await, NOBODY);
-    fails(rfc.range(by("none", range("u1", ""))).await, (Code::Unauthenticated, "etcdserver: invalid auth token"));
+    fails(
+        rfc.range(by("none", range("u1", ""))).await,
+        (Code::Unauthenticated, "etcdserver: invalid auth token"),
+    );
 
     let written = rfc.put(by(&user, put("u1", "v"))).await.expect("allowed").into_inner();
     sound(&written.header);
@@ -82,7 +82,8 @@ async fn permissions_are_those_of_etcd() {
     rfc.put(by(&root, put("a", ""))).await.expect("root may");
 
     fails(rfc.lease_create(pb::LeaseCreateRequest::default()).await, NOBODY);
-    let created = rfc.lease_create(by(&user, pb::LeaseCreateRequest { ttl: Some(600) })).await.expect("allowed");
+    let created =
+        rfc.lease_create(by(&user, pb::LeaseCreateRequest { ttl: Some(600) })).await.expect("allowed");
     let lease = created.into_inner().lease_id.expect("an id");
     let attached = rfc.lease_attach(by(&user, attachment(lease, "u1"))).await.expect("allowed");
     sound(&attached.into_inner().header);

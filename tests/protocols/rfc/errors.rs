@@ -4,8 +4,8 @@ use kvist::pb::rfc as pb;
 use tonic::{Code, Status};
 
 use super::client::{
-    BAD_TOKEN, COMPACTED, DUPLICATE_KEY, EMPTY_KEY, FUTURE, KEY_NOT_FOUND, LEASE_NOT_FOUND, attachment, bytes,
-    put_op, range, refused, start, tnx, watch, watch_from,
+    BAD_TOKEN, COMPACTED, DUPLICATE_KEY, EMPTY_KEY, FUTURE, KEY_NOT_FOUND, LEASE_NOT_FOUND, attachment,
+    bytes, put_op, range, refused, start, tnx, watch, watch_from,
 };
 
 #[track_caller]

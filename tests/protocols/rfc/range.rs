@@ -58,8 +58,7 @@ async fn case_07_08_pages_of_one_index_until_it_is_compacted() {
     assert_eq!(client.put("foo05", "x").await, base + 102);
     let (mut seen, mut last) = (first.kvs.len(), text(&first.kvs[29].key));
     for count in [30, 20] {
-        let request =
-            pb::RangeRequest { key: Some(format!("{last}\0").into()), ..page(30, token.clone()) };
+        let request = pb::RangeRequest { key: Some(format!("{last}\0").into()), ..page(30, token.clone()) };
         let next = client.range(request).await;
         assert_eq!((next.kvs.len(), sound(&next.header)), (count, base + 102));
         assert_eq!(next.consistent_token, token);

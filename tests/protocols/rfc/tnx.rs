@@ -5,8 +5,8 @@ use pb::compare::{CompareType, Target};
 use pb::request_union::Request as Op;
 
 use super::client::{
-    Client, DUPLICATE_KEY, EMPTY_KEY, TOO_MANY_OPS, answers, bytes, compare, delete_op, missing, put_op, range,
-    range_op, refused, sound, start, tnx,
+    Client, DUPLICATE_KEY, EMPTY_KEY, TOO_MANY_OPS, answers, bytes, compare, delete_op, missing, put_op,
+    range, range_op, refused, sound, start, tnx,
 };
 
 /// Whether a compare holds now.
@@ -78,7 +78,8 @@ async fn case_16_18_operations_run_in_order_at_one_index() {
     let (_server, client) = start(&[]).await;
     client.put("a", "1").await;
     let base = client.put("b", "old").await;
-    let list = [range_op("a", ""), put_op("b", "new"), range_op("b", ""), delete_op("a", ""), range_op("a", "c")];
+    let list =
+        [range_op("a", ""), put_op("b", "new"), range_op("b", ""), delete_op("a", ""), range_op("a", "c")];
     let done = client.tnx(tnx([], list, [])).await;
     assert_eq!((sound(&done.header), done.succeeded), (base + 1, Some(true)));
     assert_eq!(answers(&done), ["range a=1", "put", "range b=new", "delete", "range b=new"]);

@@ -155,8 +155,7 @@ async fn progress_when_history_has_been_told() {
     let base = client.index().await;
     client.put("k", "1").await;
     client.put("other", "2").await;
-    let told =
-        pb::WatchRangeRequest { progress_notification: Some(true), ..watch_from("k", "", base + 1) };
+    let told = pb::WatchRangeRequest { progress_notification: Some(true), ..watch_from("k", "", base + 1) };
     let mut watches = client.watches().await;
     watches.send(told).await;
     assert_eq!(watches.brief(base).await, "+1: put k=1@+1 v1");
@@ -174,7 +173,10 @@ async fn a_stop_ends_streams() {
     tokio::task::block_in_place(|| server.terminate());
     for watches in [&mut watching, &mut idle] {
         let status = watches.try_next().await.expect_err("the server stops");
-        assert_eq!((status.code(), status.message()), (tonic::Code::Unavailable, "etcdserver: server stopped"));
+        assert_eq!(
+            (status.code(), status.message()),
+            (tonic::Code::Unavailable, "etcdserver: server stopped")
+        );
     }
     let end = renewing.try_next().await;
     assert!(!matches!(end, Ok(Some(_))), "{end:?}");

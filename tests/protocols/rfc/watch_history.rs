@@ -55,7 +55,10 @@ async fn history_is_told_once_and_in_order() {
     }
     for n in 1..=WRITES {
         let value = n - 1;
-        assert_eq!(watches.brief(base).await, format!("+{n}: put a={value}@+{n} v{n}, put b={value}@+{n} v{n}"));
+        assert_eq!(
+            watches.brief(base).await,
+            format!("+{n}: put a={value}@+{n} v{n}, put b={value}@+{n} v{n}")
+        );
     }
     for n in 700..WRITES - 10 {
         assert_eq!(index(&middle.next().await.header), base + n);
@@ -100,8 +103,7 @@ pub async fn by_etcd(client: &Client, from: i64, count: usize) -> Vec<String> {
         let answer = answers.message().await.expect("a healthy stream").expect("more to come");
         for event in &answer.events {
             let kv = event.kv.as_ref().expect("a pair");
-            let kind =
-                if event.r#type() == mvccpb::event::EventType::Delete { "delete" } else { "put" };
+            let kind = if event.r#type() == mvccpb::event::EventType::Delete { "delete" } else { "put" };
             let previous = event.prev_kv.as_ref().map_or(0, |kv| kv.mod_revision - from);
             let key = String::from_utf8_lossy(&kv.key);
             told.push(format!("{:+} {kind} {key} {previous:+}", kv.mod_revision - from));
@@ -124,9 +126,7 @@ async fn both_apis_watch_the_same_changes() {
     client.attach(lease, "k").await;
     client.revoke(lease).await;
     client.put("k", "3").await;
-    for expected in
-        ["+1: put k=1@+1 v1", "+2: put k=2@+2 v2", "+3: expire k=2@+2 v2", "+4: put k=3@+4 v1"]
-    {
+    for expected in ["+1: put k=1@+1 v1", "+2: put k=2@+2 v2", "+3: expire k=2@+2 v2", "+4: put k=3@+4 v1"] {
         assert_eq!(watches.brief(base).await, expected);
     }
     let told = etcd.await.expect("etcd's watch");

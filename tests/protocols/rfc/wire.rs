@@ -12,8 +12,17 @@ use tower_service::Service;
 use super::client::{range, start};
 
 const CALLS: [&str; 11] = [
-    "Range", "Put", "DeleteRange", "Tnx", "WatchRange", "Compact", "LeaseCreate", "LeaseRevoke", "LeaseAttach",
-    "LeaseTnx", "LeaseKeepAlive",
+    "Range",
+    "Put",
+    "DeleteRange",
+    "Tnx",
+    "WatchRange",
+    "Compact",
+    "LeaseCreate",
+    "LeaseRevoke",
+    "LeaseAttach",
+    "LeaseTnx",
+    "LeaseKeepAlive",
 ];
 
 /// Posts one message, and returns the gRPC status with what was answered. The request ends there.
