@@ -7,7 +7,7 @@
 
 use super::apply::{Applier, LogPosition};
 use super::command::{
-    Command, Compare, DeleteRange, Kv, Op, OpOutcome, Operand, Outcome, Put, Range, Refusal, Relation,
+    Attach, Batch, Binding, BoundPut, Command, Compare, DeleteRange, Kv, Op, OpOutcome, Operand, Outcome, Put, Range, Refusal, Relation,
     RevisionBounds, Sort, Txn, TxnOutcome,
 };
 use super::entry::{Entry, Origin};
@@ -135,6 +135,11 @@ impl Touches<'_> {
                 Op::Put(put) => self.command(&Command::Put(put.clone())),
                 Op::DeleteRange(delete) => self.command(&Command::DeleteRange(delete.clone())),
                 Op::Txn(txn) => self.command(&Command::Txn(txn.clone())),
+                Op::BoundPut(put) => self.found.push((Access::Write, put.key.clone(), Bytes::new())),
+                Op::Attach(attach) => {
+                    self.found.push((Access::Write, attach.key.clone(), Bytes::new()));
+                    self.lease(attach.lease, Access::Write);
+                }
             }
         }
     }
@@ -160,6 +165,9 @@ impl Touches<'_> {
                 }
                 self.ops(&txn.success);
                 self.ops(&txn.failure);
+            }
+            Command::Batch(batch) => {
+                batch.txns.iter().for_each(|txn| self.command(&Command::Txn(txn.clone())));
             }
             Command::LeaseRevoke { ids, .. } => ids.iter().for_each(|id| self.lease(*id, Access::Write)),
             other => panic!("not among the requests: {other:?}"),
@@ -299,6 +307,12 @@ impl World {
         Put { key, value: "v".into(), lease, prev_kv: self.chance(30), ..Put::default() }
     }
 
+    fn bound_put(&mut self) -> BoundPut {
+        let new = Binding::New { id: self.rng.random_range(100..200), ttl_secs: 5 };
+        let binding = if self.chance(50) { Binding::Keep } else { new };
+        BoundPut { key: Bytes::from_static(self.pick(&SAMPLES)), value: "v".into(), binding }
+    }
+
     fn delete(&mut self) -> DeleteRange {
         DeleteRange { range: self.range(), prev_kv: self.chance(40) }
     }
@@ -315,10 +329,14 @@ impl World {
 
     fn ops(&mut self, depth: u32) -> Vec<Op> {
         let count = self.rng.random_range(0..3);
-        let op = |_| match self.rng.random_range(0..if depth > 0 { 5 } else { 3 }) {
+        let op = |_| match self.rng.random_range(0..if depth > 0 { 7 } else { 5 }) {
             0 => Op::Range(self.query()),
             1 => Op::Put(self.put()),
             2 => Op::DeleteRange(self.delete()),
+            3 => Op::BoundPut(self.bound_put()),
+            4 => {
+                Op::Attach(Attach { key: Bytes::from_static(self.pick(&SAMPLES)), lease: self.pick(&LEASES) })
+            }
             _ => Op::Txn(self.txn(depth - 1)),
         };
         (0..count).map(op).collect()
@@ -341,7 +359,7 @@ impl World {
         let snapshot = self.applier.store().snapshot(0).unwrap();
         let all = snapshot.scan(&KeyRange::all(), |key, image| {
             let key = Bytes::copy_from_slice(key);
-            attached.entry(image.meta().lease).or_default().push(key);
+            attached.entry(image.meta().attachment()).or_default().push(key);
             Ok(ControlFlow::Continue(()))
         });
         all.unwrap();
@@ -383,6 +401,7 @@ impl World {
                     4 => Command::Put(self.put()),
                     5 => Command::DeleteRange(self.delete()),
                     6 => Command::LeaseRevoke { ids: vec![self.pick(&LEASES)], expired: false },
+                    7 => Command::Batch(Batch { slice: None, txns: vec![self.txn(1), self.txn(1)] }),
                     _ => Command::Txn(self.txn(3)),
                 };
                 touches.command(&command);
@@ -447,6 +466,7 @@ fn shown(outcome: &Outcome) -> Vec<&Kv> {
         Outcome::Put { previous, .. } => previous.iter().collect(),
         Outcome::DeleteRange { previous, .. } => previous.iter().collect(),
         Outcome::Txn(txn) => shown_by_txn(txn),
+        Outcome::Batch { outcomes, .. } => outcomes.iter().flatten().flat_map(shown_by_txn).collect(),
         Outcome::Authenticated { .. } | Outcome::Done { .. } => Vec::new(),
     }
 }
@@ -458,6 +478,7 @@ fn shown_by_txn(txn: &TxnOutcome) -> Vec<&Kv> {
             OpOutcome::Put { previous, .. } => previous.iter().collect(),
             OpOutcome::DeleteRange { previous, .. } => previous.iter().collect(),
             OpOutcome::Txn(txn) => shown_by_txn(txn),
+            OpOutcome::Attach { .. } => Vec::new(),
         }
     }
     txn.results.iter().flat_map(by_op).collect()

@@ -8,7 +8,7 @@
 //! ```
 //!
 //! Always true here:
-//! 1. One writer, the applier, adds versions to the newest memtable; versions never change.
+//! 1. One writer, the applier, adds versions to the newest memtable; what clients of etcd see of a version never changes.
 //! 2. The current revision is published after all its versions: who knows a revision can read it.
 //! 3. A reader takes the revision first and the view after it, the LMDB transaction last; so its view holds
 //!    everything up to the revision.

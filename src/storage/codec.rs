@@ -502,6 +502,15 @@ mod tests {
     }
 
     #[test]
+    fn an_image_of_format_2_is_still_read() {
+        let stored = [0, 0, 6, 0x18, 2, 0x10, 2, 0x20, 1, b'v'];
+        let meta = Meta { modified: Revision::new(2, 0), create_revision: 2, version: 1, ..Meta::default() };
+        let image = Image::parse(&stored).unwrap();
+        assert_eq!((image.meta(), image.value), (meta, Value::Inline(b"v")));
+        assert_eq!(live_image(&meta, b"v"), stored[..]);
+    }
+
+    #[test]
     fn a_long_key_sorts_behind_its_bare_prefix_and_before_the_next() {
         let prefix = vec![7u8; RAW_KEY_MAX];
         let mut long = prefix.clone();

@@ -3,8 +3,9 @@
 //! Names and layouts never change meaning. A new layout gets a new [`FORMAT`] and code that reads the old one.
 
 /// Version of the whole layout, kept in `meta/format`. A file with a higher one is refused. 2 added `auth`: a kvist that
-/// knows no users must not serve a store that has some. A file of format 1 has none, and becomes one of format 2.
-pub const FORMAT: u32 = 2;
+/// knows no users must not serve a store that has some. 3 added what images hide from clients of etcd, and leases that
+/// belong to keys. Files of older formats lack these things, and become files of this one.
+pub const FORMAT: u32 = 3;
 
 /// The tables, in the order in which they are opened. The number is the index into [`NAMES`];
 /// it is not persisted, but members that send each other rows name tables by it.
@@ -16,7 +17,7 @@ pub enum Table {
     Log = 1,
     /// Revision (12), part (1), chunk (4) → up to [`codec::BLOB_CHUNK`](super::codec::BLOB_CHUNK) bytes of a long key or value.
     Blob = 2,
-    /// Lease id (8) → granted TTL, remaining TTL (varints, seconds).
+    /// Lease id (8) → granted TTL, remaining TTL (varints, seconds), and a third varint, 1, if it belongs to its keys.
     Lease = 3,
     /// Lease id (8), `store_key` → empty, or the whole key when it is a long one.
     LeaseKey = 4,

@@ -8,7 +8,7 @@
 use super::{Applier, Candidate, Effects, LogPosition};
 use crate::auth::{Caller, Change, Permission, PermissionKind};
 use crate::engine::command::{
-    AlarmKind, Applied, Command, Compare, DeleteRange, Member as ClusterMember, Op, Operand, Put, Range,
+    AlarmKind, Applied, Attach, Batch, Binding, BoundPut, Command, Compare, DeleteRange, Member as ClusterMember, Op, Operand, Put, Range,
     Relation, RevisionBounds, Sort, Txn,
 };
 use crate::engine::entry::{Entry, Origin};
@@ -17,7 +17,7 @@ use crate::mvcc::transfer_test::transfer;
 use crate::mvcc::{Store, defrag};
 use crate::storage::Env;
 use crate::storage::codec::Image;
-use crate::types::KeyRange;
+use crate::types::{KeyRange, Slice};
 use bytes::Bytes;
 use proptest::prelude::*;
 use std::sync::Arc;
@@ -96,6 +96,11 @@ fn txn() -> impl Strategy<Value = Txn> {
         3 => put().prop_map(plain),
         2 => (range(), any::<bool>()).prop_map(|(range, prev_kv)| Op::DeleteRange(DeleteRange { range, prev_kv })),
         2 => (range(), prop_oneof![3 => Just(0i64), 1 => 1i64..40], 0i64..3).prop_map(read).prop_map(Op::Range),
+        1 => (key(), 1i64..5).prop_map(|(key, lease)| Op::Attach(Attach { key, lease })),
+        2 => (key(), prop::option::of((5i64..9, 1i64..90))).prop_map(|(key, new)| {
+            let binding = new.map_or(Binding::Keep, |(id, ttl_secs)| Binding::New { id, ttl_secs });
+            Op::BoundPut(BoundPut { key, value: "v".into(), binding })
+        }),
     ];
     let level = |op: BoxedStrategy<Op>| {
         let ops = prop::collection::vec(op, 0..4);
@@ -119,6 +124,9 @@ fn command() -> impl Strategy<Value = Command> {
         20 => put().prop_map(Command::Put),
         6 => (range(), any::<bool>()).prop_map(|(range, prev_kv)| Command::DeleteRange(DeleteRange { range, prev_kv })),
         12 => txn().prop_map(Command::Txn),
+        4 => (prop::collection::vec(txn(), 0..4), prop::option::of(0u32..3)).prop_map(|(txns, slice)| {
+            Command::Batch(Batch { slice: slice.map(|index| Slice::of(index, 3)), txns })
+        }),
         6 => (1i64..5, 2i64..90).prop_map(|(id, ttl_secs)| Command::LeaseGrant { id, ttl_secs }),
         3 => (prop::collection::vec(1i64..5, 1..3), any::<bool>())
             .prop_map(|(ids, expired)| Command::LeaseRevoke { ids, expired }),
@@ -256,7 +264,7 @@ impl Member {
 
     fn state(&mut self) -> String {
         let applier = self.applier();
-        let keys: Vec<_> = (1..5).map(|id| applier.store.keys_of_lease(id).unwrap()).collect();
+        let keys: Vec<_> = (1..9).map(|id| applier.store.keys_of_lease(id).unwrap()).collect();
         let hash = applier.store.hash(0).unwrap();
         let auth = applier.auth().load();
         let (users, roles): (Vec<_>, Vec<_>) = (auth.users().collect(), auth.roles().collect());
@@ -299,8 +307,10 @@ fn run(steps: Vec<Step>) {
     for step in steps {
         match step {
             Step::Apply(origin, command) => {
-                let entry = Entry::decode(Entry::new(origin, command, 1).bytes().clone()).unwrap();
                 let index = log.len() as u64 + 1;
+                // The clocks of members differ.
+                let time_ms = 1000 + index * 7 % 100;
+                let entry = Entry::decode(Entry::new(origin, command, time_ms).bytes().clone()).unwrap();
                 let expected = still.apply(index, &entry);
                 assert_eq!(busy.apply(index, &entry), expected);
                 log.push((entry, expected));

@@ -4,7 +4,10 @@
 //!   put KEY VALUE [lease=ID] [prev_kv] [ignore_value] [ignore_lease]        VALUE -: empty
 //!   delete RANGE [prev_kv]                                                  RANGE a, a..c, or a.. (everything from a)
 //!   get RANGE [rev=R] [limit=N] [sort=TARGET:asc] [keys_only] [count_only] [mod_min=R] [create_max=R] ...
-//!   txn [if COMPARE, ...] { OP; ... } [else { OP; ... }]                    OP put, delete, get, txn
+//!   txn [if COMPARE, ...] { OP; ... } [else { OP; ... }]                    OP put, delete, get, txn, and
+//!                                                                           bound_put KEY VALUE [lease=ID ttl=SECONDS]
+//!                                                                           attach KEY ID
+//!   batch [slice=INDEX/COUNT] { TXN; ... }                                  TXN as above, without the word
 //!   read_txn ...                                                            the same, run without the log
 //!   COMPARE: version|create|mod|lease|value RANGE =|>|<|!=|any OPERAND
 //!   grant ID TTL    revoke ID ... [expired]    checkpoint ID SECONDS ...    compact R    alarm raise|clear nospace|corrupt MEMBER
@@ -13,11 +16,11 @@
 //! ```
 
 use crate::engine::command::{
-    AlarmKind, Command, Compare, DeleteRange, Member, Op, Operand, Put, Range, Relation, RevisionBounds,
-    Sort, SortOrder, SortTarget, Txn,
+    AlarmKind, Attach, Batch, Binding, BoundPut, Command, Compare, DeleteRange, Member, Op, Operand, Put, Range,
+    Relation, RevisionBounds, Sort, SortOrder, SortTarget, Txn,
 };
 use crate::mvcc::script_test::expand;
-use crate::types::{KeyRange, MemberId, RangeEnd};
+use crate::types::{KeyRange, MemberId, RangeEnd, Slice};
 use bytes::Bytes;
 use std::error::Error;
 
@@ -66,6 +69,7 @@ impl Words {
             "put" => Line::Command(Command::Put(self.put()?)),
             "delete" => Line::Command(Command::DeleteRange(self.delete()?)),
             "txn" => Line::Command(Command::Txn(self.txn()?)),
+            "batch" => Line::Command(Command::Batch(self.batch()?)),
             "read_txn" => Line::ReadTxn(self.txn()?),
             "get" => Line::Get(self.get()?),
             "grant" => Line::Command(Command::LeaseGrant { id: self.number()?, ttl_secs: self.number()? }),
@@ -192,6 +196,35 @@ impl Words {
         Ok(put)
     }
 
+    fn bound_put(&mut self) -> Parsed<BoundPut> {
+        let (key, value) = (expand(&self.next()?), self.value()?);
+        let (mut id, mut ttl_secs) = (0, 0);
+        for (name, value) in self.options() {
+            match &name[..] {
+                "lease" => id = value.parse()?,
+                "ttl" => ttl_secs = value.parse()?,
+                _ => return Err(format!("no such option of bound_put: {name}").into()),
+            }
+        }
+        let binding = if id == 0 { Binding::Keep } else { Binding::New { id, ttl_secs } };
+        Ok(BoundPut { key, value, binding })
+    }
+
+    fn batch(&mut self) -> Parsed<Batch> {
+        let mut batch = Batch::default();
+        if let Some(slice) = self.peek().strip_prefix("slice=") {
+            let (index, count) = slice.split_once('/').ok_or("INDEX/COUNT expected")?;
+            batch.slice = Some(Slice::of(index.parse()?, count.parse()?));
+            self.next()?;
+        }
+        self.expect("{")?;
+        while !self.take("}") {
+            batch.txns.push(self.txn()?);
+            self.take(";");
+        }
+        Ok(batch)
+    }
+
     fn delete(&mut self) -> Parsed<DeleteRange> {
         Ok(DeleteRange { range: self.range()?, prev_kv: self.take("prev_kv") })
     }
@@ -247,6 +280,8 @@ impl Words {
                 "delete" => Op::DeleteRange(self.delete()?),
                 "get" => Op::Range(self.get()?),
                 "txn" => Op::Txn(self.txn()?),
+                "bound_put" => Op::BoundPut(self.bound_put()?),
+                "attach" => Op::Attach(Attach { key: expand(&self.next()?), lease: self.number()? }),
                 unknown => return Err(format!("no such op: {unknown}").into()),
             });
             if !self.take(";") && self.peek() != "}" {

@@ -21,7 +21,7 @@ use std::sync::Arc;
 
 scripts! {
     "src/engine/apply/testscripts", Script::new(),
-    alarm_corrupt alarm_nospace compact_errors delete_range_prev_kv ignore_lease ignore_value lease_checkpoint
+    alarm_corrupt alarm_nospace attach attach_in_txn batch batch_changes_a_key_twice bound_put compact_errors delete_range_prev_kv ignore_lease ignore_value lease_checkpoint
     lease_grant_and_revoke lease_revoke_deletes_in_one_revision members put_prev_kv range_limits_and_bounds range_sorts
     txn_compares txn_compares_a_range txn_failed_check_changes_nothing txn_header_revisions txn_nested
     txn_put_and_delete_of_one_key txn_range_revisions txn_read_only txn_reads_own_writes
@@ -92,7 +92,10 @@ impl Script {
         }
         for change in &effects.leases {
             out.push(match change {
-                LeaseChange::Granted(id, ttl) => format!("  lease {id} granted for {ttl} s"),
+                LeaseChange::Granted(id, lease) => {
+                    let whose = if lease.belongs_to_keys { ", of its keys" } else { "" };
+                    format!("  lease {id} granted for {} s{whose}", lease.ttl_secs)
+                }
                 LeaseChange::Revoked(id) => format!("  lease {id} revoked"),
                 LeaseChange::Checkpointed(id, secs) => format!("  lease {id} has {secs} s left"),
             });
@@ -188,6 +191,15 @@ fn show_applied(applied: &Applied) -> Vec<String> {
             show_delete(*revision, *deleted, previous, "", &mut out);
         }
         Ok(Outcome::Txn(txn)) => show_txn(txn, "", &mut out),
+        Ok(Outcome::Batch { revision, outcomes }) => {
+            out.push(format!("batch, revision {revision}"));
+            for outcome in outcomes {
+                match outcome {
+                    Ok(txn) => show_txn(txn, "  ", &mut out),
+                    Err(refusal) => out.push(format!("  refused: {refusal}")),
+                }
+            }
+        }
         Ok(Outcome::Done { revision } | Outcome::Authenticated { revision, .. }) => {
             out.push(format!("done, revision {revision}"));
         }
@@ -221,6 +233,7 @@ fn show_txn(txn: &TxnOutcome, indent: &str, out: &mut Vec<String>) {
                 show_delete(*revision, *deleted, previous, indent, out);
             }
             OpOutcome::Txn(txn) => show_txn(txn, indent, out),
+            OpOutcome::Attach { revision } => out.push(format!("{indent}attached, revision {revision}")),
         }
     }
 }
