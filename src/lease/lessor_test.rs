@@ -1,6 +1,7 @@
 //! The lessor: each rule by name, then random histories against a table that is searched from end to end.
 
 use super::lessor::{Lessor, RETRY_MS, Renewal, TTL_MAX_SECS};
+use super::table;
 use super::wheel::TICK_MS;
 use crate::types::LeaseId;
 use proptest::prelude::*;

@@ -93,7 +93,7 @@ fn a_follower_goes_on_from_what_it_received() {
     follower.apply(1, Command::LeaseGrant { id: 7, ttl_secs: 60 });
     let auth = Arc::clone(follower.applier.lock().auth());
     let told = follower.install(&leader);
-    let leases = Leases::from([(7, Lease { ttl_secs: 60, remaining_secs: 20 })]);
+    let leases = Leases::from([(7, Lease { ttl_secs: 60, remaining_secs: 20, belongs_to_keys: false })]);
     assert_eq!((told.installed, told.tokens), (Some(leases), vec![TokenChange::RevokedAll]));
     assert!(told.batches.is_empty() && told.leases.is_empty());
     assert!(auth.load().user("ann").is_some(), "who holds the users sees the new ones");
@@ -125,7 +125,7 @@ fn a_state_that_is_not_ahead_changes_nothing() {
 
 #[test]
 fn deadlines_of_leases_that_did_not_come_are_forgotten() {
-    let lease = |ttl_secs, remaining_secs| Lease { ttl_secs, remaining_secs };
+    let lease = |ttl_secs, remaining_secs| Lease { ttl_secs, remaining_secs, belongs_to_keys: false };
     let keeper = LeaseKeeper::new(&Leases::from([(1, lease(60, 0)), (2, lease(60, 0))]), 1);
     keeper.promote(1, Duration::ZERO);
     keeper.reload(&Leases::from([(2, lease(60, 9)), (3, lease(500, 0))]));
