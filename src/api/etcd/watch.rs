@@ -87,7 +87,7 @@ impl HttpBody for WatchBody {
                 break; // whoever got this asks again at once, and only then has to be woken
             }
         }
-        if gathered.len() == 0 {
+        if gathered.is_empty() {
             return Poll::Pending;
         }
         Poll::Ready(Some(Ok(http_body::Frame::data(gathered.into_bytes()))))

@@ -15,9 +15,14 @@ impl Gathered {
         self.first.len() + self.all.len()
     }
 
+    /// Whether there is nothing so far.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
     /// Adds messages that are there already.
     pub fn add(&mut self, messages: Bytes) {
-        if self.len() == 0 {
+        if self.is_empty() {
             self.first = messages;
         } else {
             self.further().extend_from_slice(&messages);

@@ -63,7 +63,7 @@ impl HttpBody for WatchBody {
             match this.stream.poll_messages(context) {
                 Poll::Ready(Ok(messages)) => gathered.add(messages),
                 // What was gathered goes first; the end is found again.
-                Poll::Ready(Err(_)) if gathered.len() > 0 => break,
+                Poll::Ready(Err(_)) if !gathered.is_empty() => break,
                 Poll::Ready(Err(status)) => {
                     this.is_done = true;
                     return Poll::Ready(Some(Ok(Frame::trailers(body::trailers(&status)))));
@@ -74,7 +74,7 @@ impl HttpBody for WatchBody {
                 break; // whoever got this asks again at once, and only then has to be woken
             }
         }
-        if gathered.len() == 0 {
+        if gathered.is_empty() {
             return Poll::Pending;
         }
         Poll::Ready(Some(Ok(Frame::data(gathered.into_bytes()))))
