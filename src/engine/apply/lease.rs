@@ -11,9 +11,7 @@ use crate::types::LeaseId;
 
 impl Applier {
     pub(super) fn lease_grant(&mut self, id: LeaseId, ttl_secs: i64) -> Applied {
-        if let Err(refusal) = self.check_grant(id, ttl_secs) {
-            return Err(refusal);
-        }
+        self.check_grant(id, ttl_secs)?;
         self.begin_lease(id, ttl_secs, false);
         self.done()
     }
