@@ -9,7 +9,8 @@ const FILES: [&str; 4] = ["etcd/rpc.proto", "etcd/lock.proto", "etcd/election.pr
 const PEER_FILES: [&str; 2] = ["kvist/peer.proto", "wolf/raft.proto"];
 
 /// What clients may speak beside etcd's API: no JSON is made of it.
-const OTHER_FILES: [&str; 3] = ["d_engine/client.proto", "d_engine/cluster.proto", "oxia/client.proto"];
+const OTHER_FILES: [&str; 4] =
+    ["d_engine/client.proto", "d_engine/cluster.proto", "oxia/client.proto", "rfc/etcd.proto"];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo:rerun-if-changed=proto");

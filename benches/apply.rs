@@ -39,7 +39,9 @@ impl State {
             Outcome::Put { .. } => {}
             Outcome::Txn(txn) => assert!(txn.succeeded),
             Outcome::DeleteRange { deleted, .. } => assert_eq!(deleted, 1),
-            Outcome::Authenticated { .. } | Outcome::Done { .. } => unreachable!("not among the commands"),
+            Outcome::Batch { .. } | Outcome::Authenticated { .. } | Outcome::Done { .. } => {
+                unreachable!("not among the commands")
+            }
         }
         assert_eq!(self.applier.take_effects().batches.len(), 1);
     }

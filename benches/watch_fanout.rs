@@ -94,9 +94,9 @@ impl Fanout {
         let wanted = (self.written + changes) * self.watchers;
         self.tally.wanted.store(wanted, Ordering::SeqCst);
         for n in self.written..self.written + changes {
-            let mut writer = self.store.write().expect("a writer");
+            let mut writer = self.store.write(0).expect("a writer");
             writer.put(key(scatter(n, 10_000)), &VALUE, 0).expect("a put");
-            self.hub.publish(writer.commit().into_iter().collect());
+            self.hub.publish(writer.commit().batches);
         }
         self.written += changes;
         self.runtime.block_on(async {

@@ -25,6 +25,10 @@ pub mod v3lockpb {
 pub mod v3electionpb {
     tonic::include_proto!("v3electionpb");
 }
+/// The draft of etcd's third API; its file names no package.
+pub mod rfc {
+    tonic::include_proto!("_");
+}
 /// What members say to each other.
 pub mod peer {
     tonic::include_proto!("kvist.peer");

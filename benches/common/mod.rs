@@ -39,7 +39,7 @@ impl Stored {
     }
 
     pub fn put(&self, key: Bytes) {
-        let mut writer = self.store.write().expect("a writer");
+        let mut writer = self.store.write(0).expect("a writer");
         writer.put(key, &VALUE, 0).expect("a put");
         writer.commit();
     }

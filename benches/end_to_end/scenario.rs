@@ -251,6 +251,10 @@ pub const ALL: &[Scenario] = &[
         "get-64 by the d-engine's client protocol").foreign(),
     Scenario::new("put-64-scraped", Load, "put --clients=64 --conns=8 --key-space-size={keys}",
         "put-64 while /metrics is read ten times a second").scraped().quick(),
+    Scenario::new("rfc-put-64", Load, "rfc-put --clients=64 --conns=8 --key-space-size={keys}",
+        "put-64 by the draft of etcd's third API").foreign(),
+    Scenario::new("rfc-get-64", Load, "rfc-range --clients=64 --conns=8 --total-keys={keys}",
+        "get-64 by the draft of etcd's third API").foreign(),
     Scenario::new("get-64-followers", Followers, "range --clients=64 --conns=8 --total-keys={keys}",
         "linearizable reads of one key, 64 in flight, answered by followers")
         .only_in_clusters(&[(OPS_PER_S, RatioAtLeast(2.0))]).quick(),
@@ -279,4 +283,6 @@ pub const PAIRS: &[(&str, &str)] = &[
     ("oxia-get-64", "get-64"),
     ("d-engine-put-64", "put-64"),
     ("d-engine-get-64", "get-64"),
+    ("rfc-put-64", "put-64"),
+    ("rfc-get-64", "get-64"),
 ];

@@ -16,4 +16,6 @@ pub mod http;
 pub mod listen;
 mod oxia;
 pub mod protocol;
+mod quiet;
+mod range;
 mod rfc;

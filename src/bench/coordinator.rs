@@ -147,7 +147,8 @@ fn writes(workload: Workload, tally: &Tally, before: Sum, after: Sum) -> Option<
         | Workload::WatchLatency
         | Workload::WatchMany
         | Workload::Kubernetes
-        | Workload::OxiaPut => {
+        | Workload::OxiaPut
+        | Workload::RfcPut => {
             ("acknowledged writes are present", after.versions.saturating_sub(before.versions))
         }
         Workload::Range
@@ -156,7 +157,8 @@ fn writes(workload: Workload, tally: &Tally, before: Sum, after: Sum) -> Option<
         | Workload::LeaseKeepalive
         | Workload::LeaseExpiry
         | Workload::Snapshot
-        | Workload::OxiaGet => return None,
+        | Workload::OxiaGet
+        | Workload::RfcRange => return None,
     };
     let (acked, sent) = (tally.writes_acked, tally.writes_sent);
     Some(Check::new(name, (acked..=sent).contains(&seen), || {

@@ -43,6 +43,10 @@ pub enum Workload {
     DEnginePut,
     /// Read preloaded keys by the d-engine's client protocol
     DEngineGet,
+    /// As put, by the draft of etcd's third API
+    RfcPut,
+    /// As range, by the draft of etcd's third API
+    RfcRange,
 }
 
 /// How a read may lag behind.
@@ -142,7 +146,7 @@ impl Settings {
     /// Keys that have to be there before the load begins.
     pub fn preloaded(&self) -> u64 {
         match self.workload {
-            Workload::Range => self.total_keys.max(self.range_keys),
+            Workload::Range | Workload::RfcRange => self.total_keys.max(self.range_keys),
             Workload::Delete
             | Workload::WatchReplay
             | Workload::Kubernetes
@@ -159,7 +163,8 @@ impl Settings {
             | Workload::LeaseGrant
             | Workload::LeaseKeepalive
             | Workload::LeaseExpiry
-            | Workload::OxiaPut => 0,
+            | Workload::OxiaPut
+            | Workload::RfcPut => 0,
         }
     }
 
@@ -182,6 +187,8 @@ impl Settings {
             | Workload::Snapshot
             | Workload::OxiaPut
             | Workload::OxiaGet => false,
+            | Workload::RfcPut
+            | Workload::RfcRange => false,
         }
     }
 
@@ -203,6 +210,8 @@ impl Settings {
             | Workload::Snapshot
             | Workload::OxiaPut
             | Workload::OxiaGet => None,
+            | Workload::RfcPut
+            | Workload::RfcRange => None,
         }
     }
 

@@ -3,6 +3,7 @@
 
 use super::{Link, Status, Streaming};
 use crate::pb::etcdserverpb::{RangeRequest, WatchRequest};
+use crate::pb::rfc;
 use bytes::{Buf, Bytes};
 use futures_util::Stream;
 use http::uri::PathAndQuery;
@@ -19,6 +20,13 @@ const ANSWER_BYTES_MAX: usize = 1 << 30;
 pub async fn range(link: Link, request: RangeRequest) -> Result<Bytes, Status> {
     let mut grpc = ready(link).await?;
     let path = PathAndQuery::from_static("/etcdserverpb.KV/Range");
+    grpc.unary(Request::new(request), path, Raw(PhantomData)).await.map(Response::into_inner)
+}
+
+/// `Range` of the draft of etcd's third API: the message of the answer.
+pub async fn rfc_range(link: Link, request: rfc::RangeRequest) -> Result<Bytes, Status> {
+    let mut grpc = ready(link).await?;
+    let path = PathAndQuery::from_static("/etcd/Range");
     grpc.unary(Request::new(request), path, Raw(PhantomData)).await.map(Response::into_inner)
 }
 

@@ -7,8 +7,8 @@
 
 use super::apply::{Applier, LogPosition};
 use super::command::{
-    Attach, Batch, Binding, BoundPut, Command, Compare, DeleteRange, Kv, Op, OpOutcome, Operand, Outcome, Put, Range, Refusal, Relation,
-    RevisionBounds, Sort, Txn, TxnOutcome,
+    Attach, Batch, Binding, BoundPut, Command, Compare, DeleteRange, Kv, Op, OpOutcome, Operand, Outcome,
+    Put, Range, Refusal, Relation, RevisionBounds, Sort, Txn, TxnOutcome,
 };
 use super::entry::{Entry, Origin};
 use super::permit;

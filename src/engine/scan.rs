@@ -64,6 +64,12 @@ impl Scan {
         Ok((scan, snapshot))
     }
 
+    /// For those who ask neither how many keys there are nor whether there are more: goes no further than the limit.
+    pub fn without_more(mut self) -> Scan {
+        self.known = self.known.or(Some(0));
+        self
+    }
+
     /// The revision that is read.
     pub fn revision(&self) -> i64 {
         self.pin.revision()

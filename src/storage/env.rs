@@ -293,7 +293,10 @@ mod tests {
         txn.commit().unwrap();
         drop(env);
         let error = Env::open(dir.path(), 1 << 20).err().expect("refused").to_string();
-        assert!(error.contains(&format!("format {}", FORMAT + 1)) && error.contains("install a newer kvist"), "{error}");
+        assert!(
+            error.contains(&format!("format {}", FORMAT + 1)) && error.contains("install a newer kvist"),
+            "{error}"
+        );
     }
 
     #[test]

@@ -102,7 +102,7 @@ impl Member {
         self.flushed = applier.applied().map_or(0, |position| position.index);
         let mut lessor = Lessor::new(TTL_MIN_SECS);
         for (id, lease) in applier.leases() {
-            lessor.restore(*id, lease.ttl_secs, lease.remaining_secs, self.clock_ms);
+            lessor.restore(*id, lease, self.clock_ms);
         }
         let hub = Hub::stepped(Arc::clone(&store));
         self.running = Some(Running { applier, store, hub, lessor, env, frozen: None });
@@ -141,7 +141,7 @@ impl Member {
         running.hub.publish(effects.batches.clone());
         for change in &effects.leases {
             match *change {
-                LeaseChange::Granted(id, ttl_secs) => running.lessor.grant(id, ttl_secs, now_ms),
+                LeaseChange::Granted(id, lease) => running.lessor.restore(id, &lease, now_ms),
                 LeaseChange::Revoked(id) => _ = running.lessor.revoke(id),
                 LeaseChange::Checkpointed(id, left) => running.lessor.checkpointed(id, left),
             }

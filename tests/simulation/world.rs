@@ -263,8 +263,8 @@ impl World {
         let is_answered = term == self.log.term;
         for change in changes {
             match *change {
-                LeaseChange::Granted(id, ttl_secs) if is_answered => {
-                    self.promises.promise(id, ttl_secs, self.now_ms);
+                LeaseChange::Granted(id, lease) if is_answered => {
+                    self.promises.promise(id, lease.ttl_secs, self.now_ms);
                 }
                 LeaseChange::Granted(..) => {}
                 LeaseChange::Revoked(id) => self.promises.end(id),

@@ -14,7 +14,6 @@ mod lease;
 mod lock;
 mod maintenance;
 mod queue;
-mod quiet;
 pub mod range;
 mod range_stream;
 mod snapshot;

@@ -1,10 +1,11 @@
 //! The Watch service: requests into the hub, deliveries out, events encoded once for all watchers of a group.
 
-use super::quiet::Quiet;
-use super::watch_frame::{self, Frame, Gathered};
+use super::watch_frame::{self, Frame};
 use super::{Etcd, error};
 use crate::api::caller::Credentials;
 use crate::api::grpc::body;
+use crate::api::grpc::gathered::Gathered;
+use crate::api::quiet::Quiet;
 use crate::engine::watch::{Delivery, Matched, Spec, Stream as HubStream, WatcherKey};
 use crate::pb::etcdserverpb::watch_create_request::FilterType;
 use crate::pb::etcdserverpb::watch_request::RequestUnion;
@@ -74,7 +75,7 @@ impl HttpBody for WatchBody {
         let mut gathered = Gathered::default();
         while gathered.len() < GATHERED_BYTES {
             let result = match this.stream.poll_frame(context) {
-                Poll::Ready(Ok(frame)) => gathered.add(frame),
+                Poll::Ready(Ok(frame)) => frame.add_to(&mut gathered),
                 Poll::Ready(Err(status)) => Err(status),
                 Poll::Pending => break,
             };
@@ -86,7 +87,7 @@ impl HttpBody for WatchBody {
                 break; // whoever got this asks again at once, and only then has to be woken
             }
         }
-        if gathered.len() == 0 {
+        if gathered.is_empty() {
             return Poll::Pending;
         }
         Poll::Ready(Some(Ok(http_body::Frame::data(gathered.into_bytes()))))

@@ -2,6 +2,7 @@
 //! response's own, or a whole message that many streams share. Made and gathered by `watch`.
 
 use crate::api::grpc::body;
+use crate::api::grpc::gathered::Gathered;
 use crate::pb::etcdserverpb::WatchResponse;
 use bytes::Bytes;
 use prost::Message;
@@ -13,6 +14,17 @@ pub enum Frame {
     Parts(WatchResponse, Bytes),
     /// A gRPC message as it is sent.
     Whole(Bytes),
+}
+
+impl Frame {
+    /// Adds it to what goes into one frame of the body.
+    pub fn add_to(self, gathered: &mut Gathered) -> Result<(), Status> {
+        match self {
+            Frame::Whole(message) => gathered.add(message),
+            Frame::Parts(head, events) => put(&head, &events, gathered.further())?,
+        }
+        Ok(())
+    }
 }
 
 /// Appends a response as a gRPC message.
@@ -30,44 +42,6 @@ pub fn message(head: &WatchResponse, events: &[u8]) -> Result<Bytes, Status> {
     let mut out = Vec::new();
     put(head, events, &mut out)?;
     Ok(out.into())
-}
-
-/// Messages that go into one frame of the body. One alone is not copied.
-#[derive(Default)]
-pub struct Gathered {
-    first: Bytes,
-    all: Vec<u8>,
-}
-
-impl Gathered {
-    /// Bytes so far.
-    pub fn len(&self) -> usize {
-        self.first.len() + self.all.len()
-    }
-
-    /// Adds a response.
-    pub fn add(&mut self, frame: Frame) -> Result<(), Status> {
-        if self.len() == 0
-            && let Frame::Whole(message) = frame
-        {
-            self.first = message;
-            return Ok(());
-        }
-        if self.all.is_empty() {
-            self.all.reserve(4 * self.first.len()); // where there are two, there are often more
-        }
-        self.all.extend_from_slice(&std::mem::take(&mut self.first));
-        match frame {
-            Frame::Whole(message) => self.all.extend_from_slice(&message),
-            Frame::Parts(head, events) => put(&head, &events, &mut self.all)?,
-        }
-        Ok(())
-    }
-
-    /// What was gathered.
-    pub fn into_bytes(self) -> Bytes {
-        if self.all.is_empty() { self.first } else { self.all.into() }
-    }
 }
 
 /// Parts of a response of at most `limit` bytes of events each, if single events allow; last part first (W-15).
@@ -118,7 +92,7 @@ mod tests {
         ];
         for (frames, ids) in cases {
             let mut gathered = Gathered::default();
-            frames.into_iter().for_each(|frame| gathered.add(frame).unwrap());
+            frames.into_iter().for_each(|frame| frame.add_to(&mut gathered).unwrap());
             let len = gathered.len();
             let bytes = gathered.into_bytes();
             assert_eq!(bytes.len(), len);

@@ -2,6 +2,7 @@
 
 pub mod body;
 mod framing;
+pub mod gathered;
 pub mod limit;
 mod meter;
 

@@ -7,6 +7,7 @@ mod kubernetes;
 mod lease;
 mod oxia;
 mod point;
+mod rfc;
 mod snapshot;
 mod watch;
 
@@ -37,6 +38,8 @@ pub async fn run(worker: &Worker) -> Result<(), Error> {
         Workload::LeaseKeepalive => Box::pin(lease::keep_alive(worker)),
         Workload::LeaseExpiry => Box::pin(lease::expiry(worker)),
         Workload::Kubernetes => Box::pin(kubernetes::run(worker)),
+        Workload::RfcPut => Box::pin(worker.load(clients, rate, |n| rfc::Put::new(worker, n))),
+        Workload::RfcRange => Box::pin(worker.load(clients, rate, |n| rfc::Range::new(worker, n))),
         Workload::Snapshot => Box::pin(worker.load(clients, rate, |n| snapshot::Snapshot::new(worker, n))),
         Workload::OxiaPut => Box::pin(worker.load(clients, rate, |n| oxia::Put::new(worker, n))),
         Workload::OxiaGet => Box::pin(worker.load(clients, rate, |n| oxia::Get::new(worker, n))),

@@ -8,8 +8,8 @@
 use super::{Applier, Candidate, Effects, LogPosition};
 use crate::auth::{Caller, Change, Permission, PermissionKind};
 use crate::engine::command::{
-    AlarmKind, Applied, Attach, Batch, Binding, BoundPut, Command, Compare, DeleteRange, Member as ClusterMember, Op, Operand, Put, Range,
-    Relation, RevisionBounds, Sort, Txn,
+    AlarmKind, Applied, Attach, Batch, Binding, BoundPut, Command, Compare, DeleteRange,
+    Member as ClusterMember, Op, Operand, Put, Range, Relation, RevisionBounds, Sort, Txn,
 };
 use crate::engine::entry::{Entry, Origin};
 use crate::engine::versions::ClusterVersion;

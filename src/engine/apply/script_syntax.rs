@@ -16,8 +16,8 @@
 //! ```
 
 use crate::engine::command::{
-    AlarmKind, Attach, Batch, Binding, BoundPut, Command, Compare, DeleteRange, Member, Op, Operand, Put, Range,
-    Relation, RevisionBounds, Sort, SortOrder, SortTarget, Txn,
+    AlarmKind, Attach, Batch, Binding, BoundPut, Command, Compare, DeleteRange, Member, Op, Operand, Put,
+    Range, Relation, RevisionBounds, Sort, SortOrder, SortTarget, Txn,
 };
 use crate::mvcc::script_test::expand;
 use crate::types::{KeyRange, MemberId, RangeEnd, Slice};

@@ -27,6 +27,7 @@ fn hand_out(inner: &Inner, batches: &[Arc<EventBatch>]) {
         let mut state = inner.state.lock();
         for batch in chunk {
             fell_behind |= distribute(&mut state, batch);
+            inner.end_those_up_to(&mut state, batch.revision);
         }
         answer_asked(&mut state);
         drop(state);
@@ -107,8 +108,8 @@ fn deliver(
     full: &mut Vec<WatcherKey>,
 ) -> bool {
     let watcher = watchers.get_mut(&key).expect("a group's member exists");
-    if watcher.next > matched.revision {
-        return false; // it starts later, or was given this by the replay
+    if watcher.next > matched.revision || watcher.end <= matched.revision {
+        return false; // it starts later, was given this by the replay, or is about to end
     }
     let has_room = watcher.stream.push_events(watcher.id, matched);
     if has_room {

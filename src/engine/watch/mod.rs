@@ -29,7 +29,7 @@ use crate::types::KeyRange;
 use bytes::Bytes;
 use keys::KeyMap;
 use parking_lot::{Condvar, Mutex};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
@@ -54,6 +54,19 @@ impl Spec {
     }
 }
 
+/// From where to where a watcher wants changes, and when it wants to hear how far it is.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Course {
+    /// First revision that it wants; 0: from now on.
+    pub start: i64,
+    /// First revision that it does not want any more; 0: there is none. It ends once it has been given all before.
+    pub end: i64,
+    /// In quiet times.
+    pub progress_notify: bool,
+    /// Whenever it has caught up with history.
+    pub tells_caught_up: bool,
+}
+
 /// Events found for a spec: those of one revision, or while catching up of several whole ones.
 pub struct Matched {
     /// Revision up to which this is complete.
@@ -64,12 +77,14 @@ pub struct Matched {
     pub bytes: usize,
     encoded: OnceLock<(Bytes, Vec<usize>)>,
     message: OnceLock<(i64, Bytes)>,
+    frames: OnceLock<(&'static str, Bytes)>,
 }
 
 impl Matched {
     fn new(revision: i64, events: Vec<Event>) -> Matched {
         let bytes = events.iter().map(|e| e.key.len() + e.new.len() + e.previous.len() + 64).sum();
-        Matched { revision, events, bytes, encoded: OnceLock::new(), message: OnceLock::new() }
+        let (encoded, message, frames) = (OnceLock::new(), OnceLock::new(), OnceLock::new());
+        Matched { revision, events, bytes, encoded, message, frames }
     }
 
     /// The wire form of the events and where each ends, made by the first who asks and shared by all watchers of
@@ -83,6 +98,13 @@ impl Matched {
     pub fn message(&self, id: i64, make: impl FnOnce() -> Bytes) -> Option<&Bytes> {
         let (of, message) = self.message.get_or_init(|| (id, make()));
         (*of == id).then_some(message)
+    }
+
+    /// All of it as a protocol sends it to every watcher alike, made by the first who asks. `None` if that was another
+    /// protocol: only one form is kept.
+    pub fn frames(&self, protocol: &'static str, make: impl FnOnce() -> Bytes) -> Option<&Bytes> {
+        let (of, frames) = self.frames.get_or_init(|| (protocol, make()));
+        (*of == protocol).then_some(frames)
     }
 }
 
@@ -107,11 +129,15 @@ struct Watcher {
     spec: Spec,
     /// First revision that it has not been given.
     next: i64,
+    /// First revision that it does not want; it exists only while this is above `next`.
+    end: i64,
     /// Where it is served while synced.
     group: Option<u64>,
     /// Whether it asked for progress in quiet times, and whether it got events since the last tick.
     progress_notify: bool,
     was_active: bool,
+    /// Whether it asked for progress whenever it has caught up.
+    tells_caught_up: bool,
 }
 
 struct Group {
@@ -126,7 +152,9 @@ struct State {
     by_spec: HashMap<Spec, u64>,
     watchers: KeyMap<Watcher>,
     /// Watchers that are not synced.
-    unsynced: std::collections::BTreeSet<WatcherKey>,
+    unsynced: BTreeSet<WatcherKey>,
+    /// Synced watchers that have an end, by it.
+    ends: BTreeSet<(i64, WatcherKey)>,
     last_key: u64,
     /// Everything up to this revision has been handed to the synced watchers.
     distributed: i64,
@@ -283,12 +311,18 @@ impl Hub {
         start: i64,
         progress_notify: bool,
     ) -> WatcherKey {
+        self.watch_along(stream, id, spec, Course { start, progress_notify, ..Course::default() })
+    }
+
+    /// The same along a course that may have an end. Then its last delivery is `Canceled`.
+    pub fn watch_along(&self, stream: &Arc<Stream>, id: i64, spec: Spec, course: Course) -> WatcherKey {
         let inner = &self.inner;
         // Counted before the revision is read: see `publish`.
         inner.watchers.fetch_add(1, Ordering::SeqCst);
         let mut state = inner.state.lock();
         let current = inner.store.revision();
-        let next = if start <= 0 { current + 1 } else { start };
+        let next = if course.start <= 0 { current + 1 } else { course.start };
+        let end = if course.end <= 0 { i64::MAX } else { course.end };
         state.last_key += 1;
         let key = state.last_key;
         let watcher = Watcher {
@@ -296,9 +330,11 @@ impl Hub {
             id,
             spec,
             next,
+            end,
             group: None,
-            progress_notify,
+            progress_notify: course.progress_notify,
             was_active: false,
+            tells_caught_up: course.tells_caught_up,
         };
         state.watchers.insert(key, watcher);
         // The answer will speak for this one as well.
@@ -307,13 +343,15 @@ impl Hub {
         if state.is_ending {
             stream.push_control(Delivery::Stopped);
         }
-        stream.ring();
-        if next > current {
+        if next >= end {
+            inner.end(&mut state, key);
+        } else if next > current {
             state.join_group(key);
         } else {
             state.unsynced.insert(key);
             inner.want_replay();
         }
+        stream.ring();
         key
     }
 
@@ -432,6 +470,22 @@ impl Inner {
         state.distributed.max(self.queue.lock().skipped)
     }
 
+    /// Ends a watcher that has been given all that it wants. The caller rings.
+    fn end(&self, state: &mut State, key: WatcherKey) {
+        if let Some(watcher) = self.remove(state, key) {
+            watcher.stream.push_control(Delivery::Canceled { id: watcher.id, revision: watcher.end - 1 });
+        }
+    }
+
+    /// Ends the synced watchers that want nothing above `revision`, which has been distributed. The caller rings.
+    fn end_those_up_to(&self, state: &mut State, revision: i64) {
+        while let Some(&(end, key)) = state.ends.first()
+            && end <= revision + 1
+        {
+            self.end(state, key);
+        }
+    }
+
     fn remove(&self, state: &mut State, key: WatcherKey) -> Option<Watcher> {
         state.leave_group(key);
         state.unsynced.remove(&key);
@@ -447,6 +501,7 @@ impl State {
     fn fall_behind(&mut self, given: i64, revision: i64) {
         let synced = self.groups.values().flat_map(|group| &group.members).copied().collect::<Vec<_>>();
         self.groups.clear();
+        self.ends.clear();
         self.by_spec.clear();
         self.index = Index::default();
         for key in synced {
@@ -475,6 +530,9 @@ impl State {
             }
         };
         watcher.group = Some(group);
+        if watcher.end < i64::MAX {
+            self.ends.insert((watcher.end, key));
+        }
         self.unsynced.remove(&key);
         self.groups.get_mut(&group).expect("just found").members.push(key);
     }
@@ -482,6 +540,7 @@ impl State {
     fn leave_group(&mut self, key: WatcherKey) {
         let Some(watcher) = self.watchers.get_mut(&key) else { return };
         let Some(id) = watcher.group.take() else { return };
+        self.ends.remove(&(watcher.end, key));
         let group = self.groups.get_mut(&id).expect("a watcher's group exists");
         group.members.retain(|member| *member != key);
         if group.members.is_empty() {

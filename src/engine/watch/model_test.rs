@@ -1,16 +1,16 @@
 //! The hub against a model: random writes, compactions, flushes, watchers that come and go, and streams that are read now
 //! and then or not at all.
 //!
-//! What every watcher must get follows from the history alone: the events of its range, from its start revision, that it
-//! wants. The test holds each delivery against that, as it comes:
+//! What every watcher must get follows from the history alone: the events of its range, from its start revision up to its
+//! end, that it wants. The test holds each delivery against that, as it comes:
 //! - `Created` first; then each event once and in order, all of a revision in one delivery; nothing after the end;
 //! - an end by compaction only if something that the watcher had still to see was compacted, be it that the store jumped
-//!   to the state of another member;
+//!   to the state of another member; an end by itself only when nothing is left to see;
 //! - progress never ahead of the events.
 //!
 //! At the end, all streams are read to the end, and nothing may be missing.
 
-use super::{Delivery, Hub, Spec, Stream, Taken, WatcherKey};
+use super::{Course, Delivery, Hub, Spec, Stream, Taken, WatcherKey};
 use crate::mvcc::transfer_test::{applied, transfer};
 use crate::mvcc::{Event, EventBatch, Store, defrag};
 use crate::storage::Env;
@@ -33,12 +33,13 @@ const DEADLINE: Duration = Duration::from_secs(20);
 enum Step {
     /// One revision: keys, and whether each is put (with a large value or a small one) or deleted.
     Write(Vec<(u8, Change)>),
-    /// Start relative to the current revision; `None`: from now on.
+    /// Start relative to the current revision; `None`: from now on. End relative to the start.
     Watch {
         stream: usize,
         spec: Spec,
         start: Option<i64>,
-        progress_notify: bool,
+        end: Option<i64>,
+        tells_progress: bool,
     },
     /// The n-th of all watchers so far.
     Cancel(usize),
@@ -84,10 +85,11 @@ fn step() -> impl Strategy<Value = Step> {
     let change =
         || prop_oneof![6 => Just(Change::Put), 1 => Just(Change::PutLarge), 3 => Just(Change::Delete)];
     let start = prop_oneof![2 => Just(None), 4 => (-12i64..1).prop_map(Some), 1 => (1i64..4).prop_map(Some)];
+    let end = prop_oneof![2 => Just(None), 1 => (-1i64..12).prop_map(Some)];
     prop_oneof![
         30 => prop::collection::vec((0..6u8, change()), 1..4).prop_map(Step::Write),
-        10 => (0..STREAMS, spec(), start, any::<bool>())
-            .prop_map(|(stream, spec, start, progress_notify)| Step::Watch { stream, spec, start, progress_notify }),
+        10 => (0..STREAMS, spec(), start, end, any::<bool>()).prop_map(
+            |(stream, spec, start, end, tells_progress)| Step::Watch { stream, spec, start, end, tells_progress }),
         3 => any::<usize>().prop_map(Step::Cancel),
         1 => (0..STREAMS).prop_map(Step::Close),
         6 => (0..STREAMS, 1..20usize).prop_map(|(stream, deliveries)| Step::Read { stream, deliveries }),
@@ -127,9 +129,13 @@ struct Watched {
     spec: Spec,
     /// First revision that it is to see.
     start: i64,
+    /// First revision that it is not to see.
+    end: i64,
     /// Events that it has seen.
     seen: usize,
     state: State,
+    /// Its end was asked for.
+    is_canceled: bool,
 }
 
 struct Model {
@@ -163,19 +169,28 @@ impl Model {
     fn step(&mut self, step: Step) {
         match step {
             Step::Write(changes) => self.write(&changes),
-            Step::Watch { stream, spec, start, progress_notify } => {
+            Step::Watch { stream, spec, start, end, tells_progress } => {
                 let current = self.store.revision();
-                let start = start.map_or(0, |relative| (current + relative).max(1));
+                let asked = start.map_or(0, |relative| (current + relative).max(1));
+                let start = if asked == 0 { current + 1 } else { asked };
+                let end = end.map_or(i64::MAX, |relative| (start + relative).max(1));
+                let course = Course {
+                    start: asked,
+                    end: if end == i64::MAX { 0 } else { end },
+                    progress_notify: tells_progress,
+                    tells_caught_up: tells_progress,
+                };
                 let id = self.watchers.len() as i64;
-                let key = self.hub.watch(&self.streams[stream], id, spec.clone(), start, progress_notify);
-                let start = if start == 0 { current + 1 } else { start };
-                self.watchers
-                    .insert(id, Watched { key, stream, spec, start, seen: 0, state: State::Registered });
+                let key = self.hub.watch_along(&self.streams[stream], id, spec.clone(), course);
+                let state = State::Registered;
+                let watched = Watched { key, stream, spec, start, end, seen: 0, state, is_canceled: false };
+                self.watchers.insert(id, watched);
             }
             Step::Cancel(n) => {
                 let count = self.watchers.len().max(1) as i64;
                 if let Some(watched) = self.watchers.get_mut(&(n as i64 % count)) {
                     self.hub.cancel(watched.key);
+                    watched.is_canceled = true;
                     if watched.state == State::Running {
                         watched.state = State::Canceling;
                     }
@@ -288,12 +303,17 @@ impl Model {
             Delivery::Progress { id, revision } => self.check_progress(*id, *revision),
             Delivery::Stopped => panic!("nobody stopped the hub"),
             Delivery::Canceled { id, .. } => {
+                let (expected, current) = (self.expected(*id).len(), self.store.revision());
                 let watched = self.watchers.get_mut(id).unwrap();
                 assert!(
                     matches!(watched.state, State::Running | State::Canceling),
                     "{id} is {:?}",
                     watched.state
                 );
+                if !watched.is_canceled {
+                    assert!(watched.end <= watched.start.max(current + 1), "{id} has ended early");
+                    assert_eq!(watched.seen, expected, "{id} has ended without seeing all");
+                }
                 watched.state = State::Ended;
             }
             Delivery::Compacted { id, compacted } => {
@@ -320,10 +340,10 @@ impl Model {
 
     /// Everything that a watcher is ever to see, as far as history goes.
     fn expected(&self, id: i64) -> Vec<Seen> {
-        let Watched { spec, start, .. } = &self.watchers[&id];
+        let Watched { spec, start, end, .. } = &self.watchers[&id];
         let wants = |(revision, key, is_delete): &&Seen| {
             let is_filtered = if *is_delete { spec.no_delete } else { spec.no_put };
-            revision.main >= *start && spec.range.contains(key) && !is_filtered
+            (*start..*end).contains(&revision.main) && spec.range.contains(key) && !is_filtered
         };
         self.history.iter().filter(wants).cloned().collect()
     }
@@ -332,7 +352,11 @@ impl Model {
         self.watchers.iter().all(|(id, watched)| match watched.state {
             State::Ended => true,
             State::Registered | State::Canceling => false,
-            State::Running => watched.seen == self.expected(*id).len(),
+            // With nothing left to see it ends by itself.
+            State::Running => {
+                watched.end > watched.start.max(self.store.revision() + 1)
+                    && watched.seen == self.expected(*id).len()
+            }
         })
     }
 

@@ -1,6 +1,6 @@
 //! The thread that lets unsynced watchers catch up from history, many of them in one pass over it.
 
-use super::{Delivery, Inner, Matched, Spec, WatcherKey, is_compacted};
+use super::{Delivery, Inner, Matched, Spec, Watcher, WatcherKey, is_compacted};
 use crate::metrics::METRICS;
 use crate::mvcc::{Event, EventBatch, history::Limit};
 use std::collections::HashMap;
@@ -49,14 +49,22 @@ fn catch_up(inner: &Inner) {
 }
 
 struct Pass {
-    keys: Vec<(WatcherKey, i64, Spec)>,
+    keys: Vec<Behind>,
     from: i64,
+}
+
+/// A watcher that is not synced, as of when it was chosen.
+struct Behind {
+    key: WatcherKey,
+    next: i64,
+    end: i64,
+    spec: Spec,
 }
 
 /// Serves the next watchers behind `after`; returns the last of them, or `None` when nobody could be served.
 fn pass(inner: &Inner, after: WatcherKey) -> Option<WatcherKey> {
     let pass = choose(inner, after)?;
-    let last = pass.keys.last()?.0;
+    let last = pass.keys.last()?.key;
     let current = inner.store.revision(); // before history is read: nothing found means nothing up to here
     match inner.store.history(pass.from, STEP) {
         Ok(batches) => deliver(inner, &pass, &batches, current),
@@ -85,7 +93,8 @@ fn choose(inner: &Inner, after: WatcherKey) -> Option<Pass> {
         if watcher.next < compacted {
             gone.push(*key);
         } else if keys.len() < WATCHERS_PER_PASS && watcher.stream.wants_replay() {
-            keys.push((*key, watcher.next, watcher.spec.clone()));
+            let Watcher { next, end, ref spec, .. } = *watcher;
+            keys.push(Behind { key: *key, next, end, spec: spec.clone() });
         }
     }
     for key in gone {
@@ -94,35 +103,38 @@ fn choose(inner: &Inner, after: WatcherKey) -> Option<Pass> {
             watcher.stream.ring();
         }
     }
-    let from = keys.iter().map(|(_, next, _)| *next).min()?;
+    let from = keys.iter().map(|behind| behind.next).min()?;
     // Whoever is far ahead of the slowest is better served in a later pass.
-    keys.retain(|(_, next, _)| *next < from + STEP.revisions as i64);
+    keys.retain(|behind| behind.next < from + STEP.revisions as i64);
     Some(Pass { keys, from })
 }
 
 fn deliver(inner: &Inner, pass: &Pass, batches: &[Arc<EventBatch>], current: i64) {
-    let mut matched: HashMap<(&Spec, i64), Option<Arc<Matched>>> = HashMap::new();
-    let end = batches.last().map_or(current.max(pass.from - 1), |b| b.revision);
-    for (key, next, spec) in &pass.keys {
-        let found = matched.entry((spec, *next)).or_insert_with(|| find(spec, *next, end, batches));
-        hand_over(inner, *key, *next, end, found.as_ref());
+    let mut matched: HashMap<(&Spec, i64, i64), Option<Arc<Matched>>> = HashMap::new();
+    let last = batches.last().map_or(current.max(pass.from - 1), |b| b.revision);
+    for behind in &pass.keys {
+        let Behind { next, end, spec, .. } = behind;
+        let found = matched.entry((spec, *next, *end)).or_insert_with(|| find(behind, last, batches));
+        hand_over(inner, behind, last, found.as_ref());
     }
     inner.bells.ring();
 }
 
-fn find(spec: &Spec, next: i64, end: i64, batches: &[Arc<EventBatch>]) -> Option<Arc<Matched>> {
+/// What a watcher wants of batches that are complete up to `last`.
+fn find(behind: &Behind, last: i64, batches: &[Arc<EventBatch>]) -> Option<Arc<Matched>> {
+    let Behind { next, end, spec, .. } = behind;
     let events: Vec<Event> = batches
         .iter()
-        .filter(|batch| batch.revision >= next)
+        .filter(|batch| (*next..*end).contains(&batch.revision))
         .flat_map(|batch| &batch.events)
         .filter(|event| spec.range.contains(&event.key) && spec.wants(event))
         .cloned()
         .collect();
-    (!events.is_empty()).then(|| Arc::new(Matched::new(end, events)))
+    (!events.is_empty()).then(|| Arc::new(Matched::new(last, events)))
 }
 
-/// Gives a watcher what was found for it up to `end`, and lets it join the synced ones if that is all there is.
-fn hand_over(inner: &Inner, key: WatcherKey, next: i64, end: i64, found: Option<&Arc<Matched>>) {
+/// Gives a watcher what was found for it up to `last`, and lets it join the synced ones if that is all there is.
+fn hand_over(inner: &Inner, &Behind { key, next, .. }: &Behind, last: i64, found: Option<&Arc<Matched>>) {
     let mut state = inner.state.lock();
     let undistributed_after = inner.undistributed_after(&state);
     let Some(watcher) = state.watchers.get_mut(&key) else { return };
@@ -136,9 +148,15 @@ fn hand_over(inner: &Inner, key: WatcherKey, next: i64, end: i64, found: Option<
         watcher.was_active = true;
         METRICS.watch.events.inc_by(matched.events.len() as u64);
     }
-    watcher.next = next.max(end + 1);
-    // What is still to be distributed below `next` will be passed over, what is above it delivered.
-    if watcher.next > undistributed_after {
+    watcher.next = next.max(last + 1);
+    if watcher.next >= watcher.end {
+        inner.end(&mut state, key);
+    } else if watcher.next > undistributed_after {
+        // What is still to be distributed below `next` will be passed over, what is above it delivered.
+        if watcher.tells_caught_up {
+            let (id, revision) = (watcher.id, watcher.next - 1);
+            watcher.stream.push_control(Delivery::Progress { id, revision });
+        }
         state.join_group(key);
     }
 }

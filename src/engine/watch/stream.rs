@@ -39,11 +39,11 @@ pub enum Delivery {
         /// Complete up to here.
         revision: i64,
     },
-    /// The watcher was ended by request.
+    /// The watcher was ended by request, or has been given all that it wants.
     Canceled {
         /// Client's id of the watcher.
         id: i64,
-        /// Current revision.
+        /// Current revision, or the last one that it wants.
         revision: i64,
     },
     /// The server stops: nothing more will come.
