@@ -186,7 +186,7 @@ impl Settings {
             | Workload::Kubernetes
             | Workload::Snapshot
             | Workload::OxiaPut
-            | Workload::OxiaGet => false,
+            | Workload::OxiaGet
             | Workload::RfcPut
             | Workload::RfcRange => false,
         }
@@ -209,7 +209,7 @@ impl Settings {
             | Workload::LeaseKeepalive
             | Workload::Snapshot
             | Workload::OxiaPut
-            | Workload::OxiaGet => None,
+            | Workload::OxiaGet
             | Workload::RfcPut
             | Workload::RfcRange => None,
         }
