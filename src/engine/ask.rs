@@ -2,7 +2,7 @@
 //! postcard bytes (`raft` carries them); new variants go to the end, so that members of neighbouring versions understand
 //! each other.
 
-use super::{Engine, Error, Result};
+use super::{Engine, Error, Result, tasks};
 use crate::types::{LeaseId, MemberId};
 use serde::{Deserialize, Serialize};
 
@@ -113,6 +113,10 @@ impl Engine {
                 Answer::Remaining(self.0.leases.remaining(id))
             }
             Question::MoveLeader(to) => {
+                // The next leader knows of no renewal, and would start every lease anew. It may lead all the same.
+                if let Err(error) = tasks::checkpoint_all_leases(self).await {
+                    tracing::debug!(%error, "what leases have left is not recorded");
+                }
                 self.0.consensus.move_leader(to).await?;
                 Answer::Done
             }

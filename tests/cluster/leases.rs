@@ -41,6 +41,34 @@ async fn l_5_l_6_leases_by_way_of_a_follower() {
     assert_eq!(api.keep_alive(id).await.expect("keep alive"), 0);
 }
 
+/// A leader that hands over by request tells the next one what leases have left.
+#[tokio::test(flavor = "multi_thread")]
+async fn l_9_leases_go_on_after_a_transfer() {
+    let mut cluster = Cluster::start(3).await;
+    let leader = cluster.leader().await;
+    let api = cluster.api(leader);
+    let id = api.grant(60).await.expect("grant");
+    let started = Instant::now();
+    eventually("some seconds to pass", READY_TIMEOUT, || async {
+        (api.time_to_live(id).await.ok()?.ttl <= 55).then_some(())
+    })
+    .await;
+    let next = cluster.other(leader);
+    let target = cluster.id(next).await;
+    api.move_leader(target).await.expect("move the leader");
+    let api = cluster.api(next);
+    let api = &api;
+    let ask = || async move { api.time_to_live(id).await.ok() };
+    let left = eventually("what is left of the lease", READY_TIMEOUT, ask).await;
+    // An election timeout is added, and a second lost by rounding up.
+    let passed = started.elapsed().as_secs_f64();
+    let expected = 60.0 - passed;
+    assert!((expected - 1.0..=expected + 3.0).contains(&(left.ttl as f64)), "{left:?} after {passed} s");
+    assert_eq!(api.keep_alive(id).await.expect("keep alive"), 60);
+    let renewed = api.time_to_live(id).await.expect("time to live");
+    assert!(renewed.ttl >= 58, "{renewed:?}");
+}
+
 /// L-9: a new leader gives every lease its full TTL once more; renewals of before are not needed.
 #[tokio::test(flavor = "multi_thread")]
 async fn l_9_leases_outlive_their_leader() {
