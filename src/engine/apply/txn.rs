@@ -298,17 +298,13 @@ fn run_bound_put(
     put: &BoundPut,
     granted: &mut Vec<(LeaseId, i64)>,
 ) -> mvcc::Result<()> {
-    let lease = match put.binding {
-        Binding::Keep => match writer.snapshot().get(&put.key)? {
-            Some(image) => Image::parse(&image)?.meta().attachment(),
-            None => 0,
-        },
+    match put.binding {
+        Binding::Keep => writer.put_keeping_lease(put.key.clone(), &put.value)?,
         Binding::New { id, ttl_secs } => {
             granted.push((id, ttl_secs));
-            id
+            writer.put(put.key.clone(), &put.value, id)?
         }
     };
-    writer.put(put.key.clone(), &put.value, lease)?;
     Ok(())
 }
 
