@@ -58,7 +58,7 @@ impl Plan {
         let mut writes = Batch { slice: (!delete_ranges.is_empty()).then_some(slice), txns: Vec::new() };
         writes.txns.reserve(puts.len() + deletes.len() + delete_ranges.len());
         for put in puts {
-            writes.txns.extend(put_txn(&put.key, put.payload, put.expected_version));
+            writes.txns.extend(put_txn(&put.key, &put.payload, put.expected_version));
             questions.puts.push(put.key);
         }
         for DeleteRequest { key, expected_version } in deletes {
@@ -87,9 +87,11 @@ impl Plan {
 }
 
 /// Writes a key, and reads what the answer says of it. Nothing for the empty key.
-fn put_txn(key: &str, payload: Bytes, expected: Option<u64>) -> Option<Txn> {
+fn put_txn(key: &str, payload: &[u8], expected: Option<u64>) -> Option<Txn> {
     let range = (!key.is_empty()).then(|| single(key))?;
-    let put = Put { key: range.start.clone(), value: payload, ..Put::default() };
+    // A copy: the log remembers it for a while, and would keep the connection's buffer around it from being used again.
+    let value = Bytes::copy_from_slice(payload);
+    let put = Put { key: range.start.clone(), value, ..Put::default() };
     Some(Txn {
         compares: expected.map(|expected| compare(range.clone(), expected)).into_iter().collect(),
         success: vec![Op::Put(put), read(range, true)],

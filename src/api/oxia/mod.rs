@@ -102,8 +102,20 @@ impl Oxia {
     }
 
     /// What became of each transaction, and the revision behind them all.
-    async fn write(&self, origin: Origin, writes: Batch) -> engine::Result<(Vec<TxnOutcome>, i64)> {
-        match self.engine.write(origin, Command::Batch(writes)).await? {
+    async fn write(&self, origin: Origin, mut writes: Batch) -> engine::Result<(Vec<TxnOutcome>, i64)> {
+        let command = match (writes.txns.pop(), writes.txns.is_empty(), writes.slice) {
+            // One alone needs no batch around it.
+            (Some(txn), true, None) => Command::Txn(txn),
+            (last, _, _) => {
+                writes.txns.extend(last);
+                Command::Batch(writes)
+            }
+        };
+        match self.engine.write(origin, command).await? {
+            Outcome::Txn(outcome) => {
+                let revision = outcome.revision;
+                Ok((vec![outcome], revision))
+            }
             // None of these transactions asks for anything that could be refused by itself.
             Outcome::Batch { revision, outcomes } => {
                 Ok((outcomes.into_iter().collect::<Result<_, _>>()?, revision))
