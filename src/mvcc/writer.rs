@@ -71,13 +71,24 @@ impl Writer<'_> {
 
     /// Writes a new version of `key` attached to `lease` (0: none); returns the image it replaced, if the key existed.
     pub fn put(&mut self, key: Bytes, value: &[u8], lease: LeaseId) -> Result<Option<Bytes>> {
+        self.put_version(key, value, Some(lease))
+    }
+
+    /// The same, but the key stays attached to the lease that it has, if any.
+    pub fn put_keeping_lease(&mut self, key: Bytes, value: &[u8]) -> Result<Option<Bytes>> {
+        self.put_version(key, value, None)
+    }
+
+    fn put_version(&mut self, key: Bytes, value: &[u8], lease: Option<LeaseId>) -> Result<Option<Bytes>> {
         let previous = self.view.newest(&key)?;
         let modified = self.next_revision();
         let stamp = Stamp { created_ms: self.now_ms, modified_ms: self.now_ms };
-        let mut meta =
-            Meta { modified, create_revision: self.revision, version: 1, lease, stamp, attached: None };
         let old = previous.as_ref().map(|p| Image::parse(p)).transpose()?.filter(|i| !i.is_tombstone());
         let old_meta = old.map(|i| i.meta());
+        let old_lease = old_meta.map_or(0, |m| m.attachment());
+        let lease = lease.unwrap_or(old_lease);
+        let mut meta =
+            Meta { modified, create_revision: self.revision, version: 1, lease, stamp, attached: None };
         if let Some(old) = old_meta {
             meta.create_revision = old.create_revision;
             meta.version = old.version + 1;
@@ -85,7 +96,7 @@ impl Writer<'_> {
             let modified_ms = self.now_ms.max(old.stamp.modified_ms);
             meta.stamp = Stamp { created_ms: old.stamp.created_ms, modified_ms };
         }
-        self.move_lease(&key, old_meta.map_or(0, |m| m.attachment()), lease);
+        self.move_lease(&key, old_lease, lease);
         if old_meta.is_none() {
             self.store.keys.fetch_add(1, Ordering::Relaxed);
         }

@@ -225,8 +225,9 @@ fn run_txn<'p>(
     path: &mut (impl Iterator<Item = &'p bool> + Clone),
 ) -> mvcc::Result<TxnOutcome> {
     let succeeded = *path.clone().next().expect("one decision a transaction");
-    let mut results = Vec::new();
-    for op in branch(txn, path) {
+    let ops = branch(txn, path);
+    let mut results = Vec::with_capacity(ops.len());
+    for op in ops {
         results.push(match op {
             Op::Range(query) => {
                 METRICS.mvcc.ranges.inc();
@@ -298,17 +299,13 @@ fn run_bound_put(
     put: &BoundPut,
     granted: &mut Vec<(LeaseId, i64)>,
 ) -> mvcc::Result<()> {
-    let lease = match put.binding {
-        Binding::Keep => match writer.snapshot().get(&put.key)? {
-            Some(image) => Image::parse(&image)?.meta().attachment(),
-            None => 0,
-        },
+    match put.binding {
+        Binding::Keep => writer.put_keeping_lease(put.key.clone(), &put.value)?,
         Binding::New { id, ttl_secs } => {
             granted.push((id, ttl_secs));
-            id
+            writer.put(put.key.clone(), &put.value, id)?
         }
     };
-    writer.put(put.key.clone(), &put.value, lease)?;
     Ok(())
 }
 
