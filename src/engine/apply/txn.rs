@@ -225,8 +225,9 @@ fn run_txn<'p>(
     path: &mut (impl Iterator<Item = &'p bool> + Clone),
 ) -> mvcc::Result<TxnOutcome> {
     let succeeded = *path.clone().next().expect("one decision a transaction");
-    let mut results = Vec::new();
-    for op in branch(txn, path) {
+    let ops = branch(txn, path);
+    let mut results = Vec::with_capacity(ops.len());
+    for op in ops {
         results.push(match op {
             Op::Range(query) => {
                 METRICS.mvcc.ranges.inc();
