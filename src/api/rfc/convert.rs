@@ -14,13 +14,19 @@ use crate::pb::rfc::{self as pb, ResponseHeader, ResponseUnion};
 use crate::types::KeyRange;
 use bytes::Bytes;
 
+/// Bytes of their own. Those of a message are part of the buffer that it was received in, and the store keeps keys and values
+/// for a while, as the hub keeps ranges.
+fn own(bytes: &Bytes) -> Bytes {
+    Bytes::copy_from_slice(bytes)
+}
+
 fn key(key: Option<Bytes>) -> Result<Bytes, Error> {
-    key.filter(|key| !key.is_empty()).ok_or(Error::EmptyKey)
+    key.filter(|key| !key.is_empty()).map(|key| own(&key)).ok_or(Error::EmptyKey)
 }
 
 /// The keys of a request. An end that is there but empty counts as none.
 pub fn keys(start: Option<Bytes>, range_end: Option<Bytes>) -> Result<KeyRange, Error> {
-    Ok(KeyRange::from_wire(key(start)?, range_end.unwrap_or_default()))
+    Ok(KeyRange::from_wire(key(start)?, own(&range_end.unwrap_or_default())))
 }
 
 /// A read; at the index of its token, if there is one.
@@ -40,7 +46,7 @@ pub fn range(request: pb::RangeRequest, cluster: u64) -> Result<Range, Error> {
 
 /// A write. Attachments are apart from values here: the key stays attached to what it is.
 pub fn put(request: pb::PutRequest) -> Result<BoundPut, Error> {
-    let value = request.value.unwrap_or_default();
+    let value = own(&request.value.unwrap_or_default());
     Ok(BoundPut { key: key(request.key)?, value, binding: Binding::Keep })
 }
 
@@ -91,7 +97,7 @@ fn compare(compare: pb::Compare) -> Result<command::Compare, Error> {
         Target::Version(version) => Operand::Version(version),
         Target::CreateIndex(index) => Operand::CreateRevision(index),
         Target::ModIndex(index) => Operand::ModRevision(index),
-        Target::Value(value) => Operand::Value(value),
+        Target::Value(value) => Operand::Value(own(&value)),
     };
     Ok(command::Compare { range, relation, operand })
 }
