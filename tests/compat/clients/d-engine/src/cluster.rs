@@ -25,7 +25,10 @@ async fn alone(server: Server) {
     let members = client.list_members().await.expect("members");
     let leader = client.get_leader_id().await.expect("the leader");
     assert_eq!(members.len(), 1);
-    assert_eq!((Some(members[0].id), members[0].address.clone()), (leader, format!("127.0.0.1:{}", server.port)));
+    assert_eq!(
+        (Some(members[0].id), members[0].address.clone()),
+        (leader, format!("127.0.0.1:{}", server.port))
+    );
 }
 
 /// A cluster in the place of the server that the case was given.
