@@ -161,7 +161,8 @@ async fn ttl_dropped(server: Server) {
     client.put_with_ttl("probe", "1", 2).await.expect("put");
     client.put("k", "2").await.expect("put");
     // The other key goes later than this one would have.
-    eventually("a key to go", || async { client.get("probe").await.expect("get").is_none().then_some(()) }).await;
+    eventually("a key to go", || async { client.get("probe").await.expect("get").is_none().then_some(()) })
+        .await;
     assert_eq!(client.get("k").await.expect("get"), Some("2".into()));
 }
 

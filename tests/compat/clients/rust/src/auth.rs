@@ -5,9 +5,9 @@ use etcd_client::{
     UserAddOptions, WatchOptions,
 };
 
-use crate::suite::Case;
 use crate::control::Server;
 use crate::help::*;
+use crate::suite::Case;
 
 pub const CASES: &[Case] = &[
     crate::case!("auth/users and roles", users_and_roles),

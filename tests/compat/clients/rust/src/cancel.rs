@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use etcd_client::{Client, ConnectOptions, Error, GetOptions, LockOptions};
 
-use crate::suite::Case;
 use crate::control::Server;
 use crate::help::*;
+use crate::suite::Case;
 
 pub const CASES: &[Case] = &[
     crate::case!("cancel/deadline on a server that does not answer", deadline),

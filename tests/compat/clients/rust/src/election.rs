@@ -4,9 +4,9 @@ use etcd_client::{
     CampaignResponse, Client, Error, LeaderKey, LeaderResponse, ObserveStream, ProclaimOptions, ResignOptions,
 };
 
-use crate::suite::Case;
 use crate::control::Server;
 use crate::help::*;
+use crate::suite::Case;
 
 pub const CASES: &[Case] = &[
     crate::case!("election/campaign, leader, proclaim, resign", round),

@@ -5,9 +5,9 @@ use etcd_client::{
     TxnOp,
 };
 
-use crate::suite::Case;
 use crate::control::Server;
 use crate::help::*;
+use crate::suite::Case;
 
 pub const CASES: &[Case] = &[
     crate::case!("kv/put and get with their revisions", put_and_get),

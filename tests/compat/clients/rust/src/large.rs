@@ -2,9 +2,9 @@
 
 use etcd_client::{Client, GetOptions, SortOrder, SortTarget, Txn, TxnOp};
 
-use crate::suite::Case;
 use crate::control::Server;
 use crate::help::*;
+use crate::suite::Case;
 
 pub const CASES: &[Case] = &[
     crate::case!("large/values of a mebibyte", values),

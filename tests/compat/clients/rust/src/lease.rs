@@ -6,9 +6,9 @@ use etcd_client::{
     Error, LeaseClientPrefix, LeaseGrantOptions, LeaseTimeToLiveOptions, PutOptions, WatchOptions,
 };
 
-use crate::suite::Case;
 use crate::control::Server;
 use crate::help::*;
+use crate::suite::Case;
 
 pub const CASES: &[Case] = &[
     crate::case!("lease/grant, with an id and without", grant),

@@ -5,9 +5,9 @@ use std::sync::atomic::{AtomicI64, Ordering};
 
 use etcd_client::{Client, GetOptions, LockOptions};
 
-use crate::suite::Case;
 use crate::control::Server;
 use crate::help::*;
+use crate::suite::Case;
 
 pub const CASES: &[Case] = &[
     crate::case!("lock/mutual exclusion of several sessions", exclusion),

@@ -2,9 +2,9 @@
 
 use etcd_client::{AlarmAction, AlarmType, DowngradeOptions};
 
-use crate::suite::Case;
 use crate::control::Server;
 use crate::help::*;
+use crate::suite::Case;
 
 pub const CASES: &[Case] = &[
     crate::case!("maintenance/status", server_status, ["--quota-backend-bytes=1073741824"]),

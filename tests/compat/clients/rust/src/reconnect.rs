@@ -4,9 +4,9 @@
 use etcd_client::{Client, Compare, CompareOp, Txn, TxnOp, WatchOptions, WatchStream};
 use tokio::sync::mpsc;
 
-use crate::suite::Case;
 use crate::control::Server;
 use crate::help::*;
+use crate::suite::Case;
 
 pub const CASES: &[Case] = &[
     crate::case!("reconnect/watch across a crash without loss or repeat", crash),

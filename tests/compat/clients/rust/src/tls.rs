@@ -3,9 +3,9 @@
 use etcd_client::{Certificate, Client, ConnectOptions, Error, Identity, TlsOptions};
 use serde_json::json;
 
-use crate::suite::Case;
 use crate::control::Server;
 use crate::help::*;
+use crate::suite::Case;
 
 pub const CASES: &[Case] = &[
     crate::case!("tls/a server's certificate", server_certificate),

@@ -4,9 +4,9 @@ use etcd_client::{
     Client, Compare, CompareOp, DeleteOptions, GetOptions, PutOptions, Txn, TxnOp, TxnOpResponse,
 };
 
-use crate::suite::Case;
 use crate::control::Server;
 use crate::help::*;
+use crate::suite::Case;
 
 pub const CASES: &[Case] = &[
     crate::case!("txn/compare and swap", compare_and_swap),

@@ -2,9 +2,9 @@
 
 use etcd_client::{DeleteOptions, EventType, PutOptions, Txn, TxnOp, WatchFilterType, WatchOptions};
 
-use crate::suite::Case;
 use crate::control::Server;
 use crate::help::*;
+use crate::suite::Case;
 
 pub const CASES: &[Case] = &[
     crate::case!("watch/from now on, with previous pairs", from_now),
