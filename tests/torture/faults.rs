@@ -27,7 +27,7 @@ enum Needs {
     Strace,
 }
 
-const ALL: [(&str, Needs); 22] = [
+const ALL: [(&str, Needs); 23] = [
     ("none", Needs::Nothing),
     ("kill-leader", Needs::Nothing),
     ("kill-follower", Needs::Nothing),
@@ -40,6 +40,7 @@ const ALL: [(&str, Needs); 22] = [
     ("partition-bridge", Needs::Network),
     ("partition-flap", Needs::Network),
     ("partition-one-way", Needs::Network),
+    ("partition-wolf", Needs::Network),
     ("slow-disk", Needs::Strace),
     ("full-disk", Needs::Mount),
     ("clock", Needs::Faketime),
@@ -80,12 +81,14 @@ pub fn wants_network(fault: &str) -> bool {
     ALL.iter().any(|(name, needs)| *name == fault && matches!(needs, Needs::Network))
 }
 
-/// Flags of the members beside the ordinary ones: little log behind a snapshot, where the fault is about that.
+/// Flags of the members beside the ordinary ones: little log behind a snapshot, where the fault is about that, and now and then
+/// elsewhere.
 pub fn flags(fault: &str, rng: &mut StdRng) -> Vec<&'static str> {
     match fault {
         "catch-up" | "kill-receiver" | "kill-sender" | "replace-member" | "membership" => {
             vec!["--snapshot-count=100", "--snapshot-catchup-entries=20"]
         }
+        "partition-wolf" => vec!["--peer-transport=wolf"],
         _ if rng.random_bool(0.5) => vec!["--snapshot-count=300", "--snapshot-catchup-entries=100"],
         _ => vec![],
     }
@@ -130,7 +133,7 @@ impl World {
             "pause-leader" => self.pause_one(true).await,
             "pause-follower" => self.pause_one(false).await,
             "stutter" => self.stutter().await,
-            "partition-leader" => self.isolate(true).await,
+            "partition-leader" | "partition-wolf" => self.isolate(true).await,
             "partition-follower" => self.isolate(false).await,
             "partition-bridge" => self.bridge().await,
             "partition-flap" => self.flap().await,
