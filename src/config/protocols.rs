@@ -10,7 +10,7 @@ const OXIA_SHARDS_MAX: u32 = 1024;
 /// What is served.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Protocols {
-    /// Names out of [`NAMES`].
+    /// By the names that `--protocols` takes.
     pub enabled: Vec<&'static str>,
     /// Shards that Oxia's clients are told of; the same on all members, and for ever.
     pub oxia_shards: u32,
