@@ -7,7 +7,8 @@ TARGET_DIR := $(abspath $(or $(CARGO_TARGET_DIR),target))
 # One criterion bench a file; the end-to-end benchmark is a folder.
 CRITERION := $(basename $(notdir $(wildcard benches/*.rs)))
 # Packages of their own, so that kvist does not build what only they need.
-SATELLITES := tests/compat/clients/rust/Cargo.toml tests/compat/clients/d-engine/Cargo.toml fuzz/Cargo.toml
+SATELLITES := tests/compat/clients/rust/Cargo.toml tests/compat/clients/d-engine/Cargo.toml benches/d-engine/Cargo.toml \
+              fuzz/Cargo.toml
 
 # How `compat` and `diff` build the server that they play.
 PROFILE ?= release

@@ -10,6 +10,8 @@ use clap::{Parser, ValueEnum};
 use d_engine::{Client, ClientApi};
 use hdrhistogram::Histogram;
 
+/// Longest latency that is told apart, microseconds.
+const LATENCY_MAX_US: u64 = 60_000_000;
 /// Clock ticks of the kernel in a second, as `/proc` counts them.
 const TICKS_PER_SECOND: f64 = 100.0;
 
@@ -75,7 +77,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         .collect();
     tokio::time::sleep(Duration::from_secs(load.options.seconds)).await;
     load.is_over.store(true, Ordering::Relaxed);
-    let mut all = Histogram::<u64>::new(3)?;
+    let mut all = latencies();
     for task in tasks {
         all.add(task.await?)?;
     }
@@ -91,6 +93,10 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         load.errors.load(Ordering::Relaxed),
     );
     Ok(())
+}
+
+fn latencies() -> Histogram<u64> {
+    Histogram::new_with_bounds(1, LATENCY_MAX_US, 3).expect("bounds in order, digits that can be kept")
 }
 
 fn key(n: u64) -> String {
@@ -118,7 +124,7 @@ async fn preload(load: &Arc<Load>, clients: &[Client]) -> Result<(), Box<dyn std
 
 /// One request after the other.
 async fn work(load: Arc<Load>, client: Client, seed: u64) -> Histogram<u64> {
-    let mut latencies = Histogram::new(3).expect("three digits can be kept");
+    let mut latencies = latencies();
     let mut random = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
     while !load.is_over.load(Ordering::Relaxed) {
         // Marsaglia's xorshift.
