@@ -86,6 +86,15 @@ pub fn range(snapshot: &Snapshot, query: &Range, counts: Option<&Counts>) -> Res
     Ok(found)
 }
 
+/// The answer to a read of one key whose image is at hand; `None` if the read is of another shape.
+pub fn one(snapshot: &Snapshot, query: &Range, key: &[u8], image: &Image<'_>) -> Result<Option<RangeResult>> {
+    if query.count_only || query.bounds.is_some() {
+        return Ok(None);
+    }
+    let kvs = vec![kv(snapshot, query, key, image)?];
+    Ok(Some(RangeResult { kvs, more: false, count: 1 }))
+}
+
 fn count(snapshot: &Snapshot, query: &Range) -> Result<i64> {
     let mut count = 0;
     snapshot.scan(&query.range, |_, _| {

@@ -40,13 +40,14 @@ impl Drop for InFlight<'_> {
 }
 
 impl Node {
-    /// What is committed of the membership; `None` in the middle of a change.
+    /// What is committed of the membership; `None` in the middle of a change, and while this member knows of none.
     fn committed_membership(&self) -> Option<Membership> {
         let metrics = self.raft.metrics();
         let metrics = metrics.borrow_watched();
         let stored = &metrics.committed_membership_config;
         let membership = stored.membership();
-        (membership.get_joint_config().len() <= 1).then(|| Membership {
+        let is_settled = membership.get_joint_config().len() == 1 && membership.voter_ids().next().is_some();
+        is_settled.then(|| Membership {
             index: stored.log_id().as_ref().map_or(0, |id| id.index),
             voters: membership.voter_ids().collect(),
             learners: membership.learner_ids().collect(),

@@ -3,13 +3,13 @@
 use super::{Applier, answer_kv};
 use crate::engine::command::{
     Applied, Attach, Binding, BoundPut, Compare, DeleteRange, Kv, Op, OpOutcome, Operand, Outcome, Put,
-    Refusal, Relation, Txn, TxnOutcome,
+    Range, Refusal, Relation, Txn, TxnOutcome,
 };
 use crate::engine::read::{self, RangeResult};
 use crate::metrics::METRICS;
 use crate::mvcc::{self, Snapshot, writer::Writer};
 use crate::storage::codec::{Image, Meta};
-use crate::types::{KeyRange, LeaseId, Slice};
+use crate::types::{KeyRange, LeaseId, RangeEnd, Slice};
 use bytes::Bytes;
 use std::cmp::Ordering;
 use std::ops::ControlFlow;
@@ -233,6 +233,8 @@ fn run_txn<'p>(
                 METRICS.mvcc.ranges.inc();
                 let found = if query.revision > 0 {
                     read::range(&store.snapshot(query.revision)?, query, Some(store.counts()))?
+                } else if let Some(found) = read_back(writer, query)? {
+                    found
                 } else {
                     read::range(writer.snapshot(), query, None)?
                 };
@@ -307,6 +309,19 @@ fn run_bound_put(
         }
     };
     Ok(())
+}
+
+/// The answer to a read of the key that was written last, which need not be looked up.
+fn read_back(writer: &Writer<'_>, query: &Range) -> mvcc::Result<Option<RangeResult>> {
+    let Some(event) = writer.events().last() else { return Ok(None) };
+    if query.range.end != RangeEnd::Single || query.range.start != event.key {
+        return Ok(None);
+    }
+    let image = Image::parse(&event.new)?;
+    if image.is_tombstone() {
+        return Ok(None);
+    }
+    read::one(writer.snapshot(), query, &event.key, &image)
 }
 
 /// The outcome of a read, as far as it lies in the slice.
