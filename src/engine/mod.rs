@@ -359,8 +359,16 @@ impl Engine {
 
     /// Renews a lease here, as the leader.
     async fn renew_here(&self, id: LeaseId) -> Result<i64> {
-        let term = self.0.leases.term();
-        match self.0.leases.renew(id) {
+        let mut term = self.0.leases.term();
+        let mut renewal = self.0.leases.renew(id);
+        if matches!(renewal, Renewal::Expired | Renewal::Unknown) {
+            // A leader of before, or one that has not applied the grant yet, must not say that a lease is gone.
+            self.read_index().await?;
+            self.confirm_leader().await?;
+            term = self.0.leases.term();
+            renewal = self.0.leases.renew(id);
+        }
+        match renewal {
             Renewal::Renewed { ttl_secs, reset } => {
                 if reset {
                     self.write_in(term, Command::LeaseCheckpoint(vec![(id, 0)])).await?;
