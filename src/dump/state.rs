@@ -44,7 +44,7 @@ enum Line<'s> {
     Lease {
         id: LeaseId,
         ttl: i64,
-        /// Seconds left at the last checkpoint; 0: no checkpoint since the grant.
+        /// Seconds left when the clock of leases was recorded last; 0: nothing is recorded of this one.
         remaining: i64,
         keys: Vec<Bytes<'s>>,
     },
@@ -91,7 +91,7 @@ pub fn state(options: &Options, keys_only: bool, lines: &mut Lines<impl Write>) 
         lines.line(&Line::Lease {
             id: *id,
             ttl: lease.ttl_secs,
-            remaining: lease.remaining_secs,
+            remaining: lease.remaining_secs(applier.lease_clock().ms),
             keys: keys.iter().map(|key| Bytes(key)).collect(),
         })?;
     }

@@ -2,9 +2,14 @@
 //! postcard bytes (`raft` carries them); new variants go to the end, so that members of neighbouring versions understand
 //! each other.
 
-use super::{Engine, Error, Result, tasks};
+use super::{Engine, Error, Result};
+use crate::lease::clock::Reading;
 use crate::types::{LeaseId, MemberId};
 use serde::{Deserialize, Serialize};
+use std::time::Duration;
+
+/// Pause before a leader is asked again.
+const AGAIN: Duration = Duration::from_millis(10);
 
 /// Whom to ask.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +33,8 @@ pub enum Question {
     Peers,
     /// To any member: the digest of everything up to a revision.
     Hash(i64),
+    /// To the leader: the time that it measures leases by.
+    LeaseClock,
 }
 
 /// What was answered.
@@ -54,6 +61,8 @@ pub enum Answer {
     },
     /// It was not done.
     Failed(Failure),
+    /// The time.
+    LeaseClock(Reading),
 }
 
 /// Why a question has no answer, as far as the asker can do something about it.
@@ -110,11 +119,14 @@ impl Engine {
             Question::RenewLease(id) => Answer::Renewed(self.renew_here(id).await?),
             Question::LeaseRemaining(id) => {
                 self.confirm_leader().await?;
+                if !self.0.leases.is_primary() {
+                    return Err(Error::NoLeader);
+                }
                 Answer::Remaining(self.0.leases.remaining(id))
             }
             Question::MoveLeader(to) => {
-                // The next leader knows of no renewal, and would start every lease anew. It may lead all the same.
-                if let Err(error) = tasks::checkpoint_all_leases(self).await {
+                // It may lead all the same.
+                if let Err(error) = self.record_all_leases().await {
                     tracing::debug!(%error, "what leases have left is not recorded");
                 }
                 self.0.consensus.move_leader(to).await?;
@@ -123,6 +135,10 @@ impl Engine {
             Question::Peers => {
                 self.confirm_leader().await?;
                 Answer::Peers(self.0.consensus.peers())
+            }
+            Question::LeaseClock => {
+                let reading = self.0.leases.reading().ok_or(Error::NoLeader)?;
+                Answer::LeaseClock(reading)
             }
             Question::Hash(revision) => {
                 let found = self.hash(revision).await?;
@@ -146,11 +162,23 @@ impl Engine {
         if self.leads() { Ok(()) } else { Err(Error::NoLeader) }
     }
 
-    /// Asks, and turns a failure into an error.
+    /// Asks, and turns a failure into an error. A member that leads, but does not yet decide, or no more, is asked again.
     pub(super) async fn ask(&self, whom: Whom, question: Question) -> Result<Answer> {
+        let asked = async {
+            loop {
+                match self.ask_once(whom, question.clone()).await {
+                    Err(Error::NoLeader) if whom == Whom::Leader => tokio::time::sleep(AGAIN).await,
+                    outcome => return outcome,
+                }
+            }
+        };
+        tokio::time::timeout(self.limits().request_timeout, asked).await.unwrap_or(Err(Error::Timeout))
+    }
+
+    async fn ask_once(&self, whom: Whom, question: Question) -> Result<Answer> {
         let me = self.identity().member;
         let is_me = match whom {
-            Whom::Leader => self.status().leader == me,
+            Whom::Leader => self.leader() == me,
             Whom::Member(id) => id == me,
         };
         let answer =

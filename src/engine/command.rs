@@ -33,7 +33,7 @@ pub enum Command {
         /// Whether their time ran out, rather than a client asked. Said for those who read the log; the keys go alike.
         expired: bool,
     },
-    /// Remember how much time leases had left.
+    /// Remember how many seconds leases had left. Old logs have it, and what is imported from etcd.
     LeaseCheckpoint(Vec<(LeaseId, i64)>),
     /// Refuse history below the revision, and remove it in the background.
     Compact {
@@ -81,6 +81,13 @@ pub enum Command {
     },
     /// Run transactions one after the other; all become visible together.
     Batch(Batch),
+    /// Remember since when leases run, on the leader's clock; `None`: nothing is known any more.
+    LeaseRecord {
+        /// What the clock showed, milliseconds.
+        now_ms: u64,
+        /// Leases, and when they were renewed last.
+        since_ms: Vec<(LeaseId, Option<u64>)>,
+    },
 }
 
 /// Transactions of one entry, each with an outcome of its own: one that is refused, or whose compares do not hold, does

@@ -230,6 +230,7 @@ impl fmt::Display for Entry {
             Command::PromoteMember { .. } => "promote-member",
             Command::UpdateMember { .. } => "update-member",
             Command::Batch(_) => "batch",
+            Command::LeaseRecord { .. } => "lease-record",
         };
         write!(f, "{kind} ({} bytes)", self.0.bytes.len())
     }

@@ -48,7 +48,7 @@ impl Kind {
             Command::Txn(_) => Kind::Txn,
             Command::LeaseGrant { .. } => Kind::LeaseGrant,
             Command::LeaseRevoke { .. } => Kind::LeaseRevoke,
-            Command::LeaseCheckpoint(_) => Kind::LeaseCheckpoint,
+            Command::LeaseCheckpoint(_) | Command::LeaseRecord { .. } => Kind::LeaseCheckpoint,
             Command::Compact { .. } => Kind::Compaction,
             Command::Alarm { .. } => Kind::Alarm,
             Command::PublishMember(_) => Kind::ClusterMemberAttrSet,

@@ -1,6 +1,7 @@
-//! The keeper of lease deadlines: the pure lessor, a lock, and the clock.
+//! The keeper of lease deadlines: the pure lessor, the clock of leases, a lock, and the renewals that wait to be recorded.
 
 use super::apply::LeaseChange;
+use crate::lease::clock::{Clock, Reading};
 use crate::lease::lessor::{Lessor, Renewal};
 use crate::lease::table::Leases;
 use crate::metrics::METRICS;
@@ -8,41 +9,77 @@ use crate::types::LeaseId;
 use parking_lot::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
+use tokio::sync::{Notify, oneshot};
+
+/// While something is recorded of leases, the time is recorded at least so often: all that a restart of all members loses.
+const CLOCK_AGE_MAX_MS: u64 = 10_000;
+
+/// What goes into the log: the time, and since when leases run; `None` takes back what was recorded.
+pub type Records = (u64, Vec<(LeaseId, Option<u64>)>);
 
 /// See the module.
 pub struct LeaseKeeper {
-    lessor: Mutex<Lessor>,
+    state: Mutex<State>,
     /// The term in which this member decides; what it decides counts in that term alone.
     term: AtomicU64,
     started: Instant,
+    /// Something waits in `State::renewals`.
+    waiting: Notify,
 }
 
+struct State {
+    lessor: Lessor,
+    clock: Clock,
+    /// Time in the record that was applied last.
+    recorded_ms: u64,
+    /// Renewals that are answered when they have been recorded.
+    renewals: Vec<Waiting>,
+}
+
+/// A renewal that waits, and who is told that it was recorded. Dropped, it was not.
+pub type Waiting = (LeaseId, oneshot::Sender<()>);
+
 impl LeaseKeeper {
-    /// Knows the leases of the replicated table; decides nothing until promoted.
-    pub fn new(leases: &Leases, ttl_min_secs: i64) -> LeaseKeeper {
+    /// Knows the leases of the replicated table, and the time that was recorded last; decides nothing until promoted.
+    pub fn new(leases: &Leases, reading: Reading, ttl_min_secs: i64) -> LeaseKeeper {
         let mut lessor = Lessor::new(ttl_min_secs);
         for (id, lease) in leases {
-            lessor.restore(*id, lease, 0);
+            lessor.restore(*id, lease, reading.ms);
         }
-        LeaseKeeper { lessor: Mutex::new(lessor), term: AtomicU64::new(0), started: Instant::now() }
+        let clock = Clock::new(reading, 0);
+        let state = State { lessor, clock, recorded_ms: reading.ms, renewals: Vec::new() };
+        LeaseKeeper {
+            state: Mutex::new(state),
+            term: AtomicU64::new(0),
+            started: Instant::now(),
+            waiting: Notify::new(),
+        }
     }
 
     /// The replicated table came from another member, whole: knows its leases from now on, and no others.
-    pub fn reload(&self, leases: &Leases) {
-        let now_ms = self.now_ms();
-        let mut lessor = self.lessor.lock();
+    pub fn reload(&self, leases: &Leases, reading: Reading) {
+        let local_ms = self.local_ms();
+        let State { lessor, clock, recorded_ms, .. } = &mut *self.state.lock();
+        clock.hear(reading, local_ms);
+        *recorded_ms = reading.ms;
         for id in lessor.leases() {
             if !leases.contains_key(&id) {
                 lessor.revoke(id);
             }
         }
         for (id, lease) in leases {
-            lessor.restore(*id, lease, now_ms);
+            lessor.restore(*id, lease, clock.now_ms(local_ms));
         }
     }
 
-    fn now_ms(&self) -> u64 {
+    fn local_ms(&self) -> u64 {
         self.started.elapsed().as_millis() as u64
+    }
+
+    /// Calls `f` with the lessor and the time.
+    fn with<T>(&self, f: impl FnOnce(&mut Lessor, u64) -> T) -> T {
+        let State { lessor, clock, .. } = &mut *self.state.lock();
+        f(lessor, clock.now_ms(self.local_ms()))
     }
 
     /// Takes in what was applied.
@@ -50,34 +87,43 @@ impl LeaseKeeper {
         if changes.is_empty() {
             return;
         }
-        let now_ms = self.now_ms();
-        let mut lessor = self.lessor.lock();
+        let local_ms = self.local_ms();
+        let State { lessor, clock, recorded_ms, .. } = &mut *self.state.lock();
         for change in changes {
             match *change {
                 LeaseChange::Granted(id, lease) => {
                     METRICS.lease.granted.inc();
                     METRICS.lease.ttl.observe(lease.ttl_secs as f64);
-                    lessor.restore(id, &lease, now_ms);
+                    lessor.restore(id, &lease, clock.now_ms(local_ms));
                 }
                 LeaseChange::Revoked(id) => {
                     METRICS.lease.revoked.inc();
                     lessor.revoke(id);
                 }
-                LeaseChange::Checkpointed(id, remaining_secs) => lessor.checkpointed(id, remaining_secs),
+                LeaseChange::Recorded(id, since_ms) => lessor.recorded(id, since_ms),
+                LeaseChange::Read(reading) => {
+                    clock.hear(reading, local_ms);
+                    *recorded_ms = reading.ms;
+                }
             }
         }
     }
 
     /// This member leads now, in `term`: it decides, after giving everyone `extend` more.
     pub fn promote(&self, term: u64, extend: Duration) {
-        let mut lessor = self.lessor.lock();
-        lessor.promote(self.now_ms(), extend.as_millis() as u64);
+        let local_ms = self.local_ms();
+        let State { lessor, clock, .. } = &mut *self.state.lock();
+        clock.lead(term, local_ms);
+        lessor.promote(clock.now_ms(local_ms), extend.as_millis() as u64);
         self.term.store(term, Ordering::SeqCst);
     }
 
     /// This member leads no more.
     pub fn demote(&self) {
-        self.lessor.lock().demote();
+        let State { lessor, clock, renewals, .. } = &mut *self.state.lock();
+        lessor.demote();
+        clock.follow();
+        renewals.clear();
     }
 
     /// The term in which it decides, or did last. To be read before it is asked for a decision.
@@ -85,45 +131,82 @@ impl LeaseKeeper {
         self.term.load(Ordering::SeqCst)
     }
 
+    /// The time, from the leader; `None` if this member is not the leader.
+    pub fn reading(&self) -> Option<Reading> {
+        self.state.lock().clock.reading(self.local_ms())
+    }
+
+    /// The time that the leader told.
+    pub fn hear(&self, reading: Reading) {
+        self.state.lock().clock.hear(reading, self.local_ms());
+    }
+
     /// Renews a lease.
     pub fn renew(&self, id: LeaseId) -> Renewal {
-        let renewal = self.lessor.lock().renew(id, self.now_ms());
+        let renewal = self.with(|lessor, now_ms| lessor.renew(id, now_ms));
         if matches!(renewal, Renewal::Renewed { .. }) {
             METRICS.lease.renewed.inc();
         }
         renewal
     }
 
-    /// Milliseconds left and seconds granted.
+    /// Resolves when a renewal has been recorded by this leader; to an error if it leads no more.
+    pub fn record(&self, id: LeaseId) -> oneshot::Receiver<()> {
+        let (told, recorded) = oneshot::channel();
+        self.state.lock().renewals.push((id, told));
+        self.waiting.notify_one();
+        recorded
+    }
+
+    /// Resolves when renewals wait to be recorded, or have since the last call.
+    pub async fn until_waiting(&self) {
+        self.waiting.notified().await;
+    }
+
+    /// What has to be recorded now, if anything, up to about `limit` leases, and who waits for it. With `others`, there is
+    /// somebody who might lead next.
+    pub fn due_records(&self, others: bool, limit: usize) -> Option<(Records, Vec<Waiting>)> {
+        let State { lessor, clock, recorded_ms, renewals } = &mut *self.state.lock();
+        let Some(reading) = clock.reading(self.local_ms()) else {
+            renewals.clear(); // taken just before this member was demoted
+            return None;
+        };
+        let now_ms = reading.ms;
+        let waiting: Vec<Waiting> = renewals.drain(..renewals.len().min(limit)).collect();
+        let ids: Vec<LeaseId> = waiting.iter().map(|(id, _)| *id).collect();
+        let mut records = lessor.renewals(&ids, !others);
+        records.extend(lessor.due_records(now_ms, others, limit.saturating_sub(records.len())));
+        let is_old = lessor.has_records() && now_ms.saturating_sub(*recorded_ms) > CLOCK_AGE_MAX_MS;
+        (!waiting.is_empty() || !records.is_empty() || is_old).then_some(((now_ms, records), waiting))
+    }
+
+    /// What all leases have to be recorded with, before another member or process takes over.
+    pub fn all_records(&self) -> Records {
+        self.with(|lessor, now_ms| (now_ms, lessor.all_records()))
+    }
+
+    /// Milliseconds left and seconds granted. Means something only where this member decides.
     pub fn remaining(&self, id: LeaseId) -> Option<(u64, i64)> {
-        self.lessor.lock().remaining(id, self.now_ms())
+        self.with(|lessor, now_ms| lessor.remaining(id, now_ms))
+    }
+
+    /// Whether this member decides.
+    pub fn is_primary(&self) -> bool {
+        self.with(|lessor, _| lessor.is_primary())
     }
 
     /// Leases whose time is up.
     pub fn expired(&self, limit: usize) -> Vec<LeaseId> {
-        self.lessor.lock().expired(self.now_ms(), limit)
-    }
-
-    /// Leases whose remaining TTL should be recorded.
-    pub fn due_checkpoints(&self, limit: usize) -> Vec<(LeaseId, i64)> {
-        self.lessor.lock().due_checkpoints(self.now_ms(), limit)
-    }
-
-    /// What every lease has left, for a last checkpoint before a clean stop.
-    pub fn all_remaining(&self) -> Vec<(LeaseId, i64)> {
-        let now_ms = self.now_ms();
-        let lessor = self.lessor.lock();
-        let left = |id| lessor.remaining(id, now_ms).map_or(1, |(ms, _)| ms.div_ceil(1000).max(1) as i64);
-        lessor.leases().into_iter().map(|id| (id, left(id))).collect()
+        self.with(|lessor, now_ms| lessor.expired(now_ms, limit))
     }
 
     /// How many leases there are.
     pub fn count(&self) -> usize {
-        self.lessor.lock().len()
+        self.with(|lessor, _| lessor.len())
     }
 
     /// All leases, the first to expire first.
     pub fn leases(&self) -> Vec<LeaseId> {
-        self.lessor.lock().leases()
+        self.with(|lessor, _| lessor.leases())
     }
 }

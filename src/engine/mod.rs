@@ -22,6 +22,7 @@ pub mod permit;
 #[cfg(test)]
 mod permit_test;
 pub mod read;
+pub mod renewals;
 pub mod scan;
 pub mod tasks;
 pub mod timing;
@@ -36,7 +37,6 @@ pub use auth::Permit;
 pub use entry::Origin;
 pub use error::{Error, Result};
 
-use crate::lease::lessor::Renewal;
 use crate::mvcc::Store;
 use crate::types::{LeaseId, MemberId};
 use apply::{Applier, Learners};
@@ -346,40 +346,6 @@ impl Engine {
                 Err(Error::Refused(Refusal::LeaseExists)) if id == 0 => {} // unlikely; choose again
                 other => return Ok((chosen, ttl_secs, revision_of(&other?))),
             }
-        }
-    }
-
-    /// Renews a lease, at the leader; the TTL granted, or 0 when there is no such lease or it is about to end.
-    pub async fn lease_keep_alive(&self, id: LeaseId) -> Result<i64> {
-        match self.ask(Whom::Leader, Question::RenewLease(id)).await? {
-            Answer::Renewed(ttl_secs) => Ok(ttl_secs),
-            other => Err(ask::unexpected(&other)),
-        }
-    }
-
-    /// Renews a lease here, as the leader.
-    async fn renew_here(&self, id: LeaseId) -> Result<i64> {
-        let mut term = self.0.leases.term();
-        let mut renewal = self.0.leases.renew(id);
-        if matches!(renewal, Renewal::Expired | Renewal::Unknown) {
-            // A leader of before, or one that has not applied the grant yet, must not say that a lease is gone.
-            self.read_index().await?;
-            self.confirm_leader().await?;
-            term = self.0.leases.term();
-            renewal = self.0.leases.renew(id);
-        }
-        match renewal {
-            Renewal::Renewed { ttl_secs, reset } => {
-                if reset {
-                    self.write_in(term, Command::LeaseCheckpoint(vec![(id, 0)])).await?;
-                } else {
-                    // Another leader may decide by now, and would not know of it.
-                    self.confirm_leader().await?;
-                }
-                Ok(ttl_secs)
-            }
-            Renewal::Expired | Renewal::Unknown => Ok(0),
-            Renewal::Demoted => Err(Error::NoLeader),
         }
     }
 

@@ -52,6 +52,7 @@ pub fn command(
         // Only the server itself has these; a login, too, is its own, once it has checked the password, and a change
         // of members, once the adapter has asked for root.
         Command::LeaseCheckpoint(_)
+        | Command::LeaseRecord { .. }
         | Command::PublishMember(_)
         | Command::Downgrade { .. }
         | Command::SetClusterVersion(_)

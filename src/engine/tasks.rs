@@ -16,9 +16,6 @@ const EXPIRY_TICK: Duration = Duration::from_millis(200);
 const REVOKES_PER_ENTRY: usize = 100;
 /// Leases ended in one tick; 1 000 a second, as etcd has it.
 const REVOKES_PER_TICK: usize = 200;
-/// How often remaining TTLs are recorded, and of how many leases at most.
-const CHECKPOINT_TICK: Duration = Duration::from_secs(1);
-const CHECKPOINTS_PER_ENTRY: usize = 1000;
 /// How often the version of the cluster is looked at, as in etcd.
 const VERSION_TICK: Duration = Duration::from_secs(4);
 
@@ -46,31 +43,6 @@ async fn revoke(engine: &Engine, term: u64, ids: Vec<LeaseId>) {
         Err(Error::Refused(_)) => {} // revoked by a client meanwhile
         Err(error) => tracing::warn!(%error, count, "could not revoke expired leases; trying again"),
     }
-}
-
-/// Records how much time leases have left, so that a restart does not give them their full TTL again.
-pub async fn checkpoint_leases(engine: Engine) {
-    let mut tick = interval(CHECKPOINT_TICK);
-    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        tick.tick().await;
-        let term = engine.0.leases.term();
-        let due = engine.0.leases.due_checkpoints(CHECKPOINTS_PER_ENTRY);
-        if !due.is_empty()
-            && let Err(error) = engine.write_in(term, Command::LeaseCheckpoint(due)).await
-        {
-            tracing::warn!(%error, "could not checkpoint leases; trying again");
-        }
-    }
-}
-
-/// Records what every lease has left; the last thing before a clean stop.
-pub async fn checkpoint_all_leases(engine: &Engine) -> Result<(), Error> {
-    let term = engine.0.leases.term();
-    for due in engine.0.leases.all_remaining().chunks(CHECKPOINTS_PER_ENTRY) {
-        engine.write_in(term, Command::LeaseCheckpoint(due.to_vec())).await?;
-    }
-    Ok(())
 }
 
 /// Compacts by the schedule that `--auto-compaction-mode` and `--auto-compaction-retention` make.

@@ -1,8 +1,9 @@
-//! Deadlines of leases, in memory: who may still renew, whose time is up, what to checkpoint.
+//! Deadlines of leases, in memory: who may still renew, whose time is up, what has to be recorded.
 //!
-//! Time is an argument, milliseconds of any monotonic clock; there is no task, no lock and no I/O inside. Every member has
-//! a lessor and tells it what the log applied (`grant`, `revoke`, `checkpointed`). Only a promoted one, the leader's,
-//! decides: it is asked for `expired` leases about twice a second, proposes to revoke them, and hears of it by `revoke`.
+//! Time is an argument, milliseconds of the clock of leases ([`super::clock`]); there is no task, no lock and no I/O inside.
+//! Every member has a lessor and tells it what the log applied (`restore`, `revoke`, `recorded`). Only a promoted one, the
+//! leader's, decides: it is asked for `expired` leases some times a second, proposes to revoke them, and hears of it by
+//! `revoke`.
 //!
 //! ```text
 //!   grant ──► running ──deadline──► expired ──revoke applied──► gone
@@ -10,11 +11,15 @@
 //!               └──┘                  └──┘ cannot be renewed any more: clients may have been told that it is over
 //! ```
 //!
+//! What is recorded of a lease is when it was renewed last. While nothing is, the next leader gives it all of its TTL, and
+//! renewals need no log. Once something is, a later renewal has to be recorded before it is answered, lest the next leader
+//! count from the earlier one. It may be [`SLACK_MS`] old, which every new leader adds.
+//!
 //! Always true here (the rules L-1 to L-10 of the contract, as far as they are about time):
 //! 1. A lease is never reported before its deadline, and in the tick after it at the latest, if `limit` allows.
 //! 2. Promoted: each lease has one valid timer, at or before its deadline, in the wheel or among the retries. A renewal
 //!    moves the deadline away and leaves the timer alone; a deadline that comes nearer gets a new generation.
-//! 3. `recorded_secs` is what the replicated table says, not what this member would like it to say.
+//! 3. `recorded_ms` is what the replicated table says, not what this member would like it to say.
 //! 4. Memory is bounded by the number of leases: timers without a lease are swept before they outnumber the others.
 
 use super::table;
@@ -30,8 +35,10 @@ pub const RETRY_MS: u64 = 7_000;
 const SPREAD_FROM: usize = 1_000;
 /// Leases whose time may be up in any one second after a promotion that spreads.
 const SPREAD_PER_SEC: usize = 750;
-/// A drop of the remaining TTL up to this is not worth a checkpoint.
-const CHECKPOINT_DROP_MIN_MS: u64 = 10_000;
+/// A renewal is not recorded if one was so short a time before.
+pub const SLACK_MS: u64 = 250;
+/// A lone member does not record leases before so much of their time is gone, and half of it.
+const UNUSED_MAX_MS: u64 = 10_000;
 /// Timers without a lease that are tolerated whatever the number of leases.
 const STALE_MIN: usize = 1_024;
 
@@ -43,9 +50,8 @@ pub enum Renewal {
     Renewed {
         /// Seconds granted.
         ttl_secs: i64,
-        /// A lower remaining TTL is in the log or on its way there: the caller should checkpoint 0 ("none") before it
-        /// answers, lest the next leader start from the lower one. Repeated until that is applied.
-        reset: bool,
+        /// An earlier renewal is in the log or on its way there: this one has to be, before it is answered.
+        must_record: bool,
     },
     /// The deadline has passed; the lease is about to be revoked.
     Expired,
@@ -55,24 +61,42 @@ pub enum Renewal {
     Demoted,
 }
 
+/// Nothing is recorded of a lease.
+const NEVER: u64 = u64::MAX;
+
 /// One lease, 40 bytes. A free place keeps its generation.
-#[derive(Default)]
 struct Lease {
     id: LeaseId,
     ttl_secs: i64,
-    /// Meaningful once promoted; before that, the expiry if nobody renews.
+    /// Meaningful once promoted; before that, the expiry as far as it is known.
     deadline_ms: u64,
-    /// Remaining TTL at the checkpoint that was applied last; 0: none since the grant, or reset.
-    recorded_secs: i64,
+    /// The renewal that was recorded last, or [`NEVER`].
+    recorded_ms: u64,
     /// Distinguishes the valid timer from stale ones. Wraps after 2^32 changes of one place; stale timers don't live
     /// that long, see `sweep`.
     generation: u32,
     live: bool,
-    /// A checkpoint was asked for, and none has been applied since: a lower remaining TTL may be on its way to the log.
-    checkpoint_asked: bool,
+    /// Something was taken to be recorded and nothing has been applied since: it may be on its way to the log.
+    is_asked: bool,
+    /// What is recorded was recorded since the last promotion.
+    is_own_record: bool,
 }
 
 impl Lease {
+    /// A free place.
+    fn free(generation: u32) -> Lease {
+        Lease {
+            id: 0,
+            ttl_secs: 0,
+            deadline_ms: 0,
+            recorded_ms: NEVER,
+            generation,
+            live: false,
+            is_asked: false,
+            is_own_record: false,
+        }
+    }
+
     fn ttl_ms(&self) -> u64 {
         self.ttl_secs.unsigned_abs() * 1_000
     }
@@ -81,18 +105,31 @@ impl Lease {
         self.deadline_ms.saturating_sub(now_ms)
     }
 
-    /// Time left as the replicated table has it.
-    fn recorded_ms(&self) -> u64 {
-        if self.recorded_secs > 0 { self.recorded_secs.unsigned_abs() * 1_000 } else { self.ttl_ms() }
+    /// When it was renewed last, or would have been, if time was added to it.
+    fn since_ms(&self) -> u64 {
+        self.deadline_ms.saturating_sub(self.ttl_ms())
     }
 
-    /// Remaining seconds to checkpoint, if that is worth it. Rounded up: a lease must not lose time, and 0 means "none".
-    fn checkpoint(&self, now_ms: u64) -> Option<i64> {
-        let remaining_ms = self.remaining_ms(now_ms);
-        let drop_ms = self.recorded_ms().saturating_sub(remaining_ms);
-        let due =
-            self.live && remaining_ms > 0 && drop_ms > CHECKPOINT_DROP_MIN_MS.max(self.recorded_ms() / 2);
-        due.then(|| i64::try_from(remaining_ms.div_ceil(1_000)).unwrap_or(TTL_MAX_SECS))
+    fn is_recorded(&self) -> bool {
+        self.recorded_ms != NEVER
+    }
+
+    /// The deadline as the replicated table has it.
+    fn recorded_deadline_ms(&self, now_ms: u64) -> u64 {
+        let since_ms = if self.is_recorded() { self.recorded_ms } else { now_ms };
+        since_ms.saturating_add(self.ttl_ms())
+    }
+
+    fn must_record(&self, now_ms: u64) -> bool {
+        let is_fresh = self.is_own_record && now_ms.saturating_sub(self.recorded_ms) <= SLACK_MS;
+        self.is_asked || self.is_recorded() && !is_fresh
+    }
+
+    /// Whether it is time to record it, though nobody renews it.
+    fn is_due(&self, now_ms: u64, at_once: bool) -> bool {
+        let used_ms = now_ms.saturating_sub(self.since_ms());
+        let is_idle = used_ms > UNUSED_MAX_MS.max(self.ttl_ms() / 2);
+        self.live && !self.is_recorded() && self.deadline_ms > now_ms && (at_once || is_idle)
     }
 }
 
@@ -108,8 +145,10 @@ pub struct Lessor {
     wheel: Wheel,
     /// Reported leases, in the order in which they are to be reported again.
     retries: VecDeque<(u64, Timer)>,
-    /// Where the next search for checkpoints begins, so that all get their turn.
-    checkpoint_cursor: usize,
+    /// Leases of which something is recorded.
+    recorded: usize,
+    /// Where the next search for what to record begins, so that all get their turn.
+    record_cursor: usize,
 }
 
 impl Lessor {
@@ -125,7 +164,8 @@ impl Lessor {
             free: Vec::new(),
             wheel: Wheel::new(0),
             retries: VecDeque::new(),
-            checkpoint_cursor: 0,
+            recorded: 0,
+            record_cursor: 0,
         }
     }
 
@@ -144,29 +184,28 @@ impl Lessor {
         self.index.is_empty()
     }
 
-    /// A lease of the replicated table, granted just now or loaded: starts now with its remaining TTL, or the full one if
-    /// that is 0. Takes the place of one with the same id. The minimum does not concern those that belong to keys.
+    /// Whether something is recorded of any lease: of use only together with later readings of the clock.
+    pub fn has_records(&self) -> bool {
+        self.recorded > 0
+    }
+
+    /// A lease of the replicated table, granted just now or loaded: runs since it was recorded, or from now on. Takes the
+    /// place of one with the same id. The minimum does not concern those that belong to keys.
     pub fn restore(&mut self, id: LeaseId, lease: &table::Lease, now_ms: u64) {
         let now_ms = self.observe(now_ms);
         self.revoke(id);
         let slot = self.free.pop().unwrap_or_else(|| {
-            self.leases.push(Lease::default());
+            self.leases.push(Lease::free(0));
             u32::try_from(self.leases.len() - 1).expect("fewer leases than addresses for 40 bytes each")
         });
         self.index.insert(id, slot);
         let min_ttl_secs = if lease.belongs_to_keys { 1 } else { self.min_ttl_secs };
         let ttl_secs = lease.ttl_secs.clamp(min_ttl_secs, TTL_MAX_SECS);
-        let recorded_secs = lease.remaining_secs.clamp(0, ttl_secs);
+        let recorded_ms = lease.since_ms.unwrap_or(NEVER);
+        self.recorded += usize::from(recorded_ms != NEVER);
         let lease = &mut self.leases[slot as usize];
-        *lease = Lease {
-            id,
-            ttl_secs,
-            recorded_secs,
-            generation: lease.generation,
-            live: true,
-            ..Lease::default()
-        };
-        lease.deadline_ms = now_ms.saturating_add(lease.recorded_ms());
+        *lease = Lease { id, ttl_secs, recorded_ms, live: true, ..Lease::free(lease.generation) };
+        lease.deadline_ms = lease.recorded_deadline_ms(now_ms);
         if self.primary {
             self.arm(slot);
         }
@@ -176,7 +215,8 @@ impl Lessor {
     pub fn revoke(&mut self, id: LeaseId) -> bool {
         let Some(slot) = self.index.remove(&id) else { return false };
         let lease = &mut self.leases[slot as usize];
-        *lease = Lease { generation: lease.generation.wrapping_add(1), ..Lease::default() };
+        self.recorded -= usize::from(lease.is_recorded());
+        *lease = Lease::free(lease.generation.wrapping_add(1));
         self.free.push(slot);
         self.sweep();
         true
@@ -196,10 +236,7 @@ impl Lessor {
         let deadline_ms = now_ms.saturating_add(lease.ttl_ms());
         let nearer = deadline_ms < lease.deadline_ms;
         lease.deadline_ms = deadline_ms;
-        let renewed = Renewal::Renewed {
-            ttl_secs: lease.ttl_secs,
-            reset: lease.recorded_secs > 0 || lease.checkpoint_asked,
-        };
+        let renewed = Renewal::Renewed { ttl_secs: lease.ttl_secs, must_record: lease.must_record(now_ms) };
         if nearer {
             lease.generation = lease.generation.wrapping_add(1);
             self.arm(slot);
@@ -236,14 +273,17 @@ impl Lessor {
         expired
     }
 
-    /// This member became the leader. Renewals since the last checkpoint are unknown to it, so every lease starts anew
-    /// with its recorded remaining TTL, plus `extend_ms` for the time without a leader. Of many, no more than 750 end
-    /// in any second, so that revoking them does not crowd out the clients.
+    /// This member became the leader. Each lease runs since its recorded renewal, which may not have been the last one by
+    /// [`SLACK_MS`], or starts anew if there is none; and for at least `extend_ms` from now, as nobody could renew it while
+    /// there was no leader. Of many, no more than 750 end in any second, so that revoking them does not crowd out the
+    /// clients. `now_ms` counts even if it is before what this lessor has seen: the leader before may have been ahead.
     pub fn promote(&mut self, now_ms: u64, extend_ms: u64) {
-        let now_ms = self.observe(now_ms);
-        let start_ms = now_ms.saturating_add(extend_ms);
+        self.now_ms = now_ms;
         for lease in &mut self.leases {
-            lease.deadline_ms = start_ms.saturating_add(lease.recorded_ms());
+            let slack_ms = if lease.is_recorded() { SLACK_MS } else { 0 };
+            let end_ms = lease.recorded_deadline_ms(now_ms).saturating_add(slack_ms);
+            lease.deadline_ms = end_ms.max(now_ms).saturating_add(extend_ms);
+            (lease.is_asked, lease.is_own_record) = (false, false);
         }
         self.primary = true;
         self.wheel = Wheel::new(now_ms);
@@ -269,35 +309,60 @@ impl Lessor {
         self.by_expiry().into_iter().map(|slot| self.leases[slot as usize].id).collect()
     }
 
-    /// Up to `limit` leases that have used up half of what was last recorded of them, and 10 s; with the seconds left.
-    /// A lease that is renewed as clients do, after a third of its TTL, is never among them. Repeats them until `checkpointed`, so the caller waits for the outcome before it asks again.
-    /// Takes time in proportion to all leases. None on a demoted lessor.
-    pub fn due_checkpoints(&mut self, now_ms: u64, limit: usize) -> Vec<(LeaseId, i64)> {
+    /// Up to `limit` leases that are to be recorded though nobody renews them, with the times to record: `at_once`, all of
+    /// which nothing is recorded, else those that have used up half of their TTL. Repeats them until `recorded`, so the
+    /// caller waits for the outcome before it asks again. Takes time in proportion to all leases, unless something is
+    /// recorded of each. None on a demoted lessor.
+    pub fn due_records(&mut self, now_ms: u64, at_once: bool, limit: usize) -> Vec<(LeaseId, Option<u64>)> {
         let now_ms = self.observe(now_ms);
         let mut due = Vec::new();
-        if !self.primary {
+        if !self.primary || self.recorded == self.index.len() {
             return due;
         }
         for _ in 0..self.leases.len() {
             if due.len() >= limit {
                 break;
             }
-            self.checkpoint_cursor = (self.checkpoint_cursor + 1) % self.leases.len();
-            let lease = &mut self.leases[self.checkpoint_cursor];
-            if let Some(remaining_secs) = lease.checkpoint(now_ms) {
-                lease.checkpoint_asked = true;
-                due.push((lease.id, remaining_secs));
+            self.record_cursor = (self.record_cursor + 1) % self.leases.len();
+            let lease = &mut self.leases[self.record_cursor];
+            if lease.is_due(now_ms, at_once) {
+                lease.is_asked = true;
+                due.push((lease.id, Some(lease.since_ms())));
             }
         }
         due
     }
 
-    /// A checkpoint was applied; 0 takes back those before.
-    pub fn checkpointed(&mut self, id: LeaseId, remaining_secs: i64) {
-        if let Some(&slot) = self.index.get(&id) {
-            let lease = &mut self.leases[slot as usize];
-            lease.recorded_secs = remaining_secs.clamp(0, lease.ttl_secs);
-            lease.checkpoint_asked = false;
+    /// What to record of renewals: their times, or that nothing is known any more if `forget`. Leases that are gone are
+    /// left out.
+    pub fn renewals(&mut self, ids: &[LeaseId], forget: bool) -> Vec<(LeaseId, Option<u64>)> {
+        let mut records = Vec::with_capacity(ids.len());
+        for id in ids {
+            if let Some(&slot) = self.index.get(id) {
+                let lease = &mut self.leases[slot as usize];
+                lease.is_asked = true;
+                records.push((*id, (!forget).then(|| lease.since_ms())));
+            }
+        }
+        records
+    }
+
+    /// The times of all leases.
+    pub fn all_records(&self) -> Vec<(LeaseId, Option<u64>)> {
+        let live = self.leases.iter().filter(|lease| lease.live);
+        live.map(|lease| (lease.id, Some(lease.since_ms()))).collect()
+    }
+
+    /// A record was applied: since when the lease runs, or that nothing is recorded any more.
+    pub fn recorded(&mut self, id: LeaseId, since_ms: Option<u64>) {
+        let Some(&slot) = self.index.get(&id) else { return };
+        let lease = &mut self.leases[slot as usize];
+        self.recorded -= usize::from(lease.is_recorded());
+        lease.recorded_ms = since_ms.unwrap_or(NEVER);
+        self.recorded += usize::from(lease.is_recorded());
+        (lease.is_asked, lease.is_own_record) = (false, self.primary);
+        if !self.primary && lease.is_recorded() {
+            lease.deadline_ms = lease.recorded_deadline_ms(0);
         }
     }
 

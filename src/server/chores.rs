@@ -3,7 +3,7 @@
 use super::member::Running;
 use crate::config::{AutoCompaction, Config};
 use crate::engine::auto_compact::Schedule;
-use crate::engine::{corruption, tasks};
+use crate::engine::{corruption, renewals, tasks};
 use crate::raft;
 use crate::shutdown::Shutdown;
 use std::sync::Arc;
@@ -18,7 +18,8 @@ pub fn spawn(config: &Config, member: &Running, shutdown: &Shutdown) -> Vec<Join
     };
     let mut chores = vec![
         tokio::spawn(tasks::until(stop(), tasks::expire_leases(engine.clone()))),
-        tokio::spawn(tasks::until(stop(), tasks::checkpoint_leases(engine.clone()))),
+        tokio::spawn(tasks::until(stop(), renewals::record_leases(engine.clone()))),
+        tokio::spawn(tasks::until(stop(), renewals::follow_clock(engine.clone()))),
         tokio::spawn(tasks::until(stop(), tasks::follow_version(engine.clone()))),
         // These go on until the lead has changed hands.
         tokio::spawn(raft::follow_table(Arc::clone(member.node()))),

@@ -10,7 +10,7 @@ use crate::engine::consensus::Consensus;
 use crate::engine::flusher::{self, Flusher};
 use crate::engine::leases::LeaseKeeper;
 use crate::engine::watch::Hub;
-use crate::engine::{Engine, Identity, Limits, Origin, Parts, tasks};
+use crate::engine::{Engine, Identity, Limits, Origin, Parts};
 use crate::identity::Founding;
 use crate::logging::FATAL;
 use crate::mvcc::{self, Store};
@@ -132,7 +132,7 @@ impl Running {
         if !self.engine.leads() {
             return;
         }
-        if let Err(error) = tasks::checkpoint_all_leases(&self.engine).await {
+        if let Err(error) = self.engine.record_all_leases().await {
             tracing::warn!(%error, "could not record what leases had left; they start anew");
         }
         if self.node.votes_alone() {
@@ -172,7 +172,10 @@ pub async fn start(config: &Config, founding: Founding) -> Result<Running, Error
     let election_timeout = config.raft.election_timeout;
     let request_timeout = REQUEST_TIMEOUT + 2 * election_timeout;
     let ttl_min_secs = (1.5 * election_timeout.as_secs_f64()).ceil() as i64; // L-2
-    let leases = Arc::new(LeaseKeeper::new(applier.lock().leases(), ttl_min_secs));
+    let leases = Arc::new({
+        let applier = applier.lock();
+        LeaseKeeper::new(applier.leases(), applier.lease_clock(), ttl_min_secs)
+    });
     let hub = Hub::start(Arc::clone(&store))?;
     let node_cell = Arc::new(OnceLock::new());
     let flusher = start_flusher(config, &store, &applier, &node_cell)?;
@@ -180,8 +183,8 @@ pub async fn start(config: &Config, founding: Founding) -> Result<Running, Error
         let (leases, hub, flusher) = (Arc::clone(&leases), hub.clone(), flusher.clone());
         let auth = Arc::clone(&auth);
         Box::new(move |effects: Effects| {
-            if let Some(installed) = &effects.installed {
-                leases.reload(installed);
+            if let Some((installed, reading)) = &effects.installed {
+                leases.reload(installed, *reading);
                 hub.jumped();
             }
             leases.learn(&effects.leases);

@@ -4,8 +4,8 @@
 
 /// Version of the whole layout, kept in `meta/format`. A file with a higher one is refused. 2 added `auth`: a kvist that
 /// knows no users must not serve a store that has some. 3 added what images hide from clients of etcd, and leases that
-/// belong to keys. Files of older formats lack these things, and become files of this one.
-pub const FORMAT: u32 = 3;
+/// belong to keys. 4 added the clock of leases, and since when each runs. Files of older formats lack these things, and become files of this one.
+pub const FORMAT: u32 = 4;
 
 /// The tables, in the order in which they are opened. The number is the index into [`NAMES`];
 /// it is not persisted, but members that send each other rows name tables by it.
@@ -17,7 +17,7 @@ pub enum Table {
     Log = 1,
     /// Revision (12), part (1), chunk (4) → up to [`codec::BLOB_CHUNK`](super::codec::BLOB_CHUNK) bytes of a long key or value.
     Blob = 2,
-    /// Lease id (8) → granted TTL, remaining TTL (varints, seconds), and a third varint, 1, if it belongs to its keys.
+    /// Lease id (8) → granted TTL in seconds, 0, perhaps flags, perhaps since when it runs (varints); see `lease::table`.
     Lease = 3,
     /// Lease id (8), `store_key` → empty, or the whole key when it is a long one.
     LeaseKey = 4,
@@ -67,6 +67,8 @@ pub mod meta {
     pub const MEMBER: &[u8] = b"member/";
     /// Prefix of one empty row a member that was removed: its id u64 BE.
     pub const REMOVED_MEMBER: &[u8] = b"removed_member/";
+    /// The clock of leases when it was recorded last: term of its leader u64 LE, milliseconds u64 LE; absent: never yet.
+    pub const LEASE_CLOCK: &[u8] = b"lease_clock";
     /// Version of the cluster, text `X.Y.0`; absent: that of this release.
     pub const CLUSTER_VERSION: &[u8] = b"cluster_version";
     /// Where an announced downgrade leads, text `X.Y.0`; absent without one.

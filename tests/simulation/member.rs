@@ -3,6 +3,7 @@
 use kvist::engine::apply::{Applier, Effects, LeaseChange, LogPosition};
 use kvist::engine::command::Applied;
 use kvist::engine::watch::Hub;
+use kvist::lease::clock::Clock;
 use kvist::lease::lessor::Lessor;
 use kvist::mvcc::flush::Frozen;
 use kvist::mvcc::{Store, defrag};
@@ -29,6 +30,8 @@ pub struct Running {
     pub store: Arc<Store>,
     pub hub: Hub,
     pub lessor: Lessor,
+    /// What leases are measured by.
+    pub clock: Clock,
     env: Env,
     /// A state on its way to the disk.
     frozen: Option<(Frozen, Option<LogPosition>)>,
@@ -101,11 +104,12 @@ impl Member {
         let applier = Applier::load(Arc::clone(&store)).expect("a state");
         self.flushed = applier.applied().map_or(0, |position| position.index);
         let mut lessor = Lessor::new(TTL_MIN_SECS);
+        let clock = Clock::new(applier.lease_clock(), self.clock_ms);
         for (id, lease) in applier.leases() {
-            lessor.restore(*id, lease, self.clock_ms);
+            lessor.restore(*id, lease, clock.now_ms(self.clock_ms));
         }
         let hub = Hub::stepped(Arc::clone(&store));
-        self.running = Some(Running { applier, store, hub, lessor, env, frozen: None });
+        self.running = Some(Running { applier, store, hub, lessor, clock, env, frozen: None });
     }
 
     /// Takes the state of `other`'s last flush in place of its own.
@@ -123,7 +127,7 @@ impl Member {
 
     /// Applies an entry, and tells lessor and hub.
     pub fn apply(&mut self, position: LogPosition, payload: &Payload) -> Done {
-        let now_ms = self.clock_ms;
+        let local_ms = self.clock_ms;
         let running = self.running();
         let applied = match payload {
             Payload::Blank => {
@@ -141,12 +145,28 @@ impl Member {
         running.hub.publish(effects.batches.clone());
         for change in &effects.leases {
             match *change {
-                LeaseChange::Granted(id, lease) => running.lessor.restore(id, &lease, now_ms),
+                LeaseChange::Granted(id, lease) => {
+                    running.lessor.restore(id, &lease, running.clock.now_ms(local_ms));
+                }
                 LeaseChange::Revoked(id) => _ = running.lessor.revoke(id),
-                LeaseChange::Checkpointed(id, left) => running.lessor.checkpointed(id, left),
+                LeaseChange::Recorded(id, since_ms) => running.lessor.recorded(id, since_ms),
+                LeaseChange::Read(reading) => running.clock.hear(reading, local_ms),
             }
         }
         Done { text, effects }
+    }
+
+    /// The time that leases are measured by, as far as this member knows.
+    pub fn lease_ms(&self) -> u64 {
+        self.running.as_ref().map_or(0, |running| running.clock.now_ms(self.clock_ms))
+    }
+
+    /// It decides about leases now.
+    pub fn lead(&mut self, term: u64, extend_ms: u64) {
+        let local_ms = self.clock_ms;
+        let running = self.running();
+        running.clock.lead(term, local_ms);
+        running.lessor.promote(running.clock.now_ms(local_ms), extend_ms);
     }
 
     /// Takes the state that is to be flushed, if none waits.
@@ -183,10 +203,11 @@ impl Member {
         let auth = applier.auth().load();
         let (users, roles): (Vec<_>, Vec<_>) = (auth.users().collect(), auth.roles().collect());
         format!(
-            "{:?} {:?} {:?} {:?} {:?} {:?} {keys:?} {} {hash:?} {:?} {users:?} {roles:?}",
+            "{:?} {:?} {:?} {:?} {:?} {:?} {:?} {keys:?} {} {hash:?} {:?} {users:?} {roles:?}",
             applier.applied(),
             applier.membership(),
             applier.leases(),
+            applier.lease_clock(),
             applier.alarms(),
             applier.members(),
             applier.versions(),

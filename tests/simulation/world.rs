@@ -49,6 +49,8 @@ struct World {
     /// Whether the leader has applied its first entry, and so decides about leases.
     is_serving: bool,
     leases: Vec<LeaseId>,
+    /// As a cluster does; a lone member records what is idle.
+    records_at_once: bool,
     pending: Vec<PendingRenewal>,
     /// Of late, so that they can come again.
     proposals: Vec<Entry>,
@@ -66,6 +68,7 @@ pub fn run(seed: u64) -> u32 {
     let mut rng = StdRng::seed_from_u64(seed);
     let count = if rng.random_bool(0.7) { 3 } else { 5 };
     let steps = rng.random_range(300..1000);
+    let records_at_once = rng.random_bool(0.8);
     let drifts: Vec<i64> = (0..count).map(|_| rng.random_range(-DRIFT_MAX..=DRIFT_MAX)).collect();
     let mut world = World {
         rng,
@@ -77,6 +80,7 @@ pub fn run(seed: u64) -> u32 {
         now_ms: 0,
         is_serving: false,
         leases: Vec::new(),
+        records_at_once,
         pending: Vec::new(),
         proposals: Vec::new(),
         trace: 0,
@@ -115,6 +119,7 @@ impl World {
             172 => self.elect(),
             173..176 => self.purge(),
             176..180 => self.watch(),
+            180..183 => self.ask_for_time(),
             _ => self.serve_watchers(),
         }
         if self.log.leader.is_none() {
@@ -146,6 +151,7 @@ impl World {
         if self.log.elect(member, &voters) {
             if let Some(running) = before.and_then(|leader| self.members[leader].running.as_mut()) {
                 running.lessor.demote();
+                running.clock.follow();
             }
             self.is_serving = false;
             self.pending.clear();
@@ -186,7 +192,7 @@ impl World {
         if let Some(entry) = self.proposals[recent..].choose(&mut self.rng).cloned()
             && self.log.leader.is_some()
             // Nobody takes a promise about a lease back by accident: ids of leases are new each time.
-            && !matches!(entry.command(), Command::LeaseGrant { .. } | Command::LeaseCheckpoint(_))
+            && !matches!(entry.command(), Command::LeaseGrant { .. } | Command::LeaseRecord { .. })
         {
             self.append(entry);
         }
@@ -268,13 +274,11 @@ impl World {
                 }
                 LeaseChange::Granted(..) => {}
                 LeaseChange::Revoked(id) => self.promises.end(id),
-                LeaseChange::Checkpointed(..) => {}
+                LeaseChange::Recorded(..) | LeaseChange::Read(_) => {}
             }
         }
         if index == self.log.first_of_term {
-            let member = &mut self.members[leader];
-            let now_ms = member.clock_ms;
-            member.running().lessor.promote(now_ms, EXTEND_MS);
+            self.members[leader].lead(term, EXTEND_MS);
             self.is_serving = true;
         }
         for renewal in self.pending.extract_if(.., |renewal| renewal.index <= index) {
@@ -323,15 +327,27 @@ impl World {
             return;
         };
         let member = &mut self.members[leader];
-        let now_ms = member.clock_ms;
-        let renewal = member.running().lessor.renew(id, now_ms);
-        let Renewal::Renewed { ttl_secs, reset } = renewal else { return };
-        self.tell(format_args!("{leader} renews lease {id}, with a reset: {reset}"));
-        if !reset {
+        let now_ms = member.lease_ms();
+        let lessor = &mut member.running().lessor;
+        let Renewal::Renewed { ttl_secs, must_record } = lessor.renew(id, now_ms) else { return };
+        let since_ms = if must_record { lessor.renewals(&[id], !self.records_at_once) } else { Vec::new() };
+        self.tell(format_args!("{leader} renews lease {id}, and must record that: {must_record}"));
+        if !must_record {
             self.promises.promise(id, ttl_secs, self.now_ms);
-        } else if let Some(index) = self.propose(Origin::Server, Command::LeaseCheckpoint(vec![(id, 0)])) {
+        } else if let Some(index) = self.propose(Origin::Server, Command::LeaseRecord { now_ms, since_ms }) {
             let (at_ms, term) = (self.now_ms, self.log.term);
             self.pending.push(PendingRenewal { id, ttl_secs, at_ms, term, index });
+        }
+    }
+
+    /// A member asks the leader for the time, and perhaps it is one that leads no more.
+    fn ask_for_time(&mut self) {
+        let (Some(asked), Some(member)) = (self.any_running(), self.any_running()) else { return };
+        let local_ms = self.members[asked].clock_ms;
+        let reading = self.members[asked].running().clock.reading(local_ms);
+        if let Some(reading) = reading.filter(|_| asked != member) {
+            let local_ms = self.members[member].clock_ms;
+            self.members[member].running().clock.hear(reading, local_ms);
         }
     }
 
@@ -347,10 +363,10 @@ impl World {
         }
         let Some(leader) = self.log.leader.filter(|_| self.is_serving) else { return };
         let member = &mut self.members[leader];
-        let now_ms = member.clock_ms;
+        let now_ms = member.lease_ms();
         let lessor = &mut member.running().lessor;
-        let (expired, due) =
-            (lessor.expired(now_ms, EXPIRED_PER_STEP), lessor.due_checkpoints(now_ms, EXPIRED_PER_STEP));
+        let expired = lessor.expired(now_ms, EXPIRED_PER_STEP);
+        let due = lessor.due_records(now_ms, self.records_at_once, EXPIRED_PER_STEP);
         for id in &expired {
             self.promises.check_expiry(*id, self.now_ms);
         }
@@ -358,7 +374,7 @@ impl World {
             self.propose(Origin::Server, Command::LeaseRevoke { ids: expired, expired: true });
         }
         if !due.is_empty() {
-            self.propose(Origin::Server, Command::LeaseCheckpoint(due));
+            self.propose(Origin::Server, Command::LeaseRecord { now_ms, since_ms: due });
         }
     }
 

@@ -5,6 +5,7 @@ use super::{Etcd, error};
 use crate::api::caller::Credentials;
 use crate::engine::LEASE_COST;
 use crate::engine::command::{Command, Outcome};
+use crate::engine::renewals::RENEWALS_AHEAD;
 use crate::pb::etcdserverpb::lease_server::Lease;
 use crate::pb::etcdserverpb::{
     LeaseGrantRequest, LeaseGrantResponse, LeaseKeepAliveRequest, LeaseKeepAliveResponse, LeaseLeasesRequest,
@@ -63,10 +64,11 @@ impl Lease for Etcd {
         let shutdown = self.shutdown.clone();
         let headers = request.metadata().as_ref().clone();
         let credentials = Arc::new(Credentials::of(&headers, request.extensions()));
-        let answers = request.into_inner().then(move |request| {
+        let answers = request.into_inner().map(move |request| {
             let (etcd, credentials) = (etcd.clone(), Arc::clone(&credentials));
             async move { etcd.keep_alive(request?, &credentials).await }
         });
+        let answers = answers.buffered(RENEWALS_AHEAD);
         let stopped = async move { shutdown.requested().await };
         Ok(Response::new(Box::pin(self.while_led(&headers, answers.take_until(stopped)))))
     }

@@ -6,6 +6,7 @@ use super::kv::Tokens;
 use super::{Rfc, convert};
 use crate::api::caller::Credentials;
 use crate::engine::command::{Command, Op, OpOutcome, Outcome, Txn};
+use crate::engine::renewals::RENEWALS_AHEAD;
 use crate::engine::{LEASE_COST, Origin};
 use crate::pb::rfc::{
     LeaseAttachRequest, LeaseAttachResponse, LeaseCreateRequest, LeaseCreateResponse, LeaseKeepAliveRequest,
@@ -85,10 +86,11 @@ impl Rfc {
     ) -> Answers<LeaseKeepAliveResponse> {
         let (rfc, shutdown) = (self.clone(), self.shutdown.clone());
         let credentials = Arc::new(Credentials::of_call(&request));
-        let answers = request.into_inner().then(move |request| {
+        let answers = request.into_inner().map(move |request| {
             let (rfc, credentials) = (rfc.clone(), Arc::clone(&credentials));
             async move { rfc.keep_alive(request?, &credentials).await }
         });
+        let answers = answers.buffered(RENEWALS_AHEAD);
         Box::pin(answers.take_until(async move { shutdown.requested().await }))
     }
 

@@ -3,6 +3,7 @@
 use super::{Applier, LogPosition, Txn, damaged};
 use crate::engine::command::{AlarmKind, Applied, Refusal};
 use crate::engine::versions::{ClusterVersion, Versions};
+use crate::lease::clock::Reading;
 use crate::mvcc::{self, flush::SideRow};
 use crate::storage::schema::{Table, meta};
 use crate::types::MemberId;
@@ -63,6 +64,16 @@ pub(super) fn read_position(txn: Txn<'_>, key: &[u8]) -> mvcc::Result<Option<Log
     let (term, index) = bytes.split_at_checked(8).ok_or_else(wrong)?;
     let number = |b: &[u8]| b.try_into().map(u64::from_le_bytes).map_err(|_| wrong());
     Ok(Some(LogPosition { term: number(term)?, index: number(index)? }))
+}
+
+/// The value of `meta/lease_clock` is laid out as a position.
+pub(super) fn lease_clock_value(reading: Reading) -> Vec<u8> {
+    [reading.term.to_le_bytes(), reading.ms.to_le_bytes()].concat()
+}
+
+pub(in crate::engine) fn read_lease_clock(txn: Txn<'_>) -> mvcc::Result<Reading> {
+    let stored = read_position(txn, meta::LEASE_CLOCK)?;
+    Ok(stored.map_or_else(Reading::default, |LogPosition { term, index }| Reading { term, ms: index }))
 }
 
 pub(super) fn read_membership(txn: Txn<'_>) -> mvcc::Result<Vec<u8>> {

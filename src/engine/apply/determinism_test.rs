@@ -131,6 +131,9 @@ fn command() -> impl Strategy<Value = Command> {
         3 => (prop::collection::vec(1i64..5, 1..3), any::<bool>())
             .prop_map(|(ids, expired)| Command::LeaseRevoke { ids, expired }),
         2 => prop::collection::vec((1i64..5, 0i64..90), 1..3).prop_map(Command::LeaseCheckpoint),
+        2 => (any::<u32>(), prop::collection::vec((1i64..5, any::<Option<u64>>()), 0..3)).prop_map(|(now_ms, since_ms)| {
+            Command::LeaseRecord { now_ms: now_ms.into(), since_ms }
+        }),
         3 => (0i64..60).prop_map(|revision| Command::Compact { revision }),
         8 => change().prop_map(Command::Auth),
         1 => alarm.prop_map(|(activate, member, alarm)| Command::Alarm { activate, member, alarm }),
@@ -251,7 +254,7 @@ impl Member {
         let effects = ours.take_effects();
         if before < sent {
             assert_eq!((ours.installed(), ours.applied()), (sent, sent));
-            assert_eq!(effects.installed.as_ref(), Some(ours.leases()));
+            assert_eq!(effects.installed, Some((ours.leases().clone(), ours.lease_clock())));
         } else {
             assert!(effects.installed.is_none(), "nothing has come");
         }
@@ -272,7 +275,11 @@ impl Member {
         let versions = applier.versions();
         let members = (applier.members(), applier.removed());
         let alarms = applier.alarms();
-        format!("{:?} {alarms:?} {versions:?} {keys:?} {hash:?} {auth:?} {members:?}", applier.leases())
+        format!(
+            "{:?} {:?} {alarms:?} {versions:?} {keys:?} {hash:?} {auth:?} {members:?}",
+            applier.leases(),
+            applier.lease_clock()
+        )
     }
 }
 

@@ -45,7 +45,7 @@ impl Applier {
         auth.replace(Arc::clone(&state.auth.load()));
         METRICS.server.auth_revision.set(auth.load().revision() as i64);
         let mut effects = self.take_effects();
-        effects.installed = Some(state.leases.clone());
+        effects.installed = Some((state.leases.clone(), state.lease_clock));
         effects.tokens.push(TokenChange::RevokedAll); // which ones have been revoked on the way is not known
         effects.removed_members.extend(state.removed.difference(&self.removed));
         let learners = Arc::clone(&self.learners);

@@ -7,6 +7,7 @@ use crate::engine::command::{Command, Put};
 use crate::engine::entry::{Entry, Origin};
 use crate::engine::flusher::{Flusher, Options};
 use crate::engine::leases::LeaseKeeper;
+use crate::lease::clock::Reading;
 use crate::lease::table::{Lease, Leases};
 use crate::mvcc::transfer_test::transfer;
 use crate::mvcc::{Store, defrag};
@@ -79,7 +80,7 @@ fn leader() -> Member {
     leader.apply(1, Command::LeaseGrant { id: 7, ttl_secs: 60 });
     leader.apply(2, put("attached", 7));
     leader.apply(3, put("other", 0));
-    leader.apply(4, Command::LeaseCheckpoint(vec![(7, 20)]));
+    leader.apply(4, Command::LeaseRecord { now_ms: 100_000, since_ms: vec![(7, Some(60_000))] });
     let user = Change::UserAdd { name: "ann".into(), password: vec![1], no_password: false };
     leader.apply(5, Command::Auth(user));
     leader.apply(6, put("other", 0));
@@ -93,8 +94,9 @@ fn a_follower_goes_on_from_what_it_received() {
     follower.apply(1, Command::LeaseGrant { id: 7, ttl_secs: 60 });
     let auth = Arc::clone(follower.applier.lock().auth());
     let told = follower.install(&leader);
-    let leases = Leases::from([(7, Lease { ttl_secs: 60, remaining_secs: 20, belongs_to_keys: false })]);
-    assert_eq!((told.installed, told.tokens), (Some(leases), vec![TokenChange::RevokedAll]));
+    let leases = Leases::from([(7, Lease { ttl_secs: 60, since_ms: Some(60_000), belongs_to_keys: false })]);
+    let installed = Some((leases, Reading { term: 2, ms: 100_000 }));
+    assert_eq!((told.installed, told.tokens), (installed, vec![TokenChange::RevokedAll]));
     assert!(told.batches.is_empty() && told.leases.is_empty());
     assert!(auth.load().user("ann").is_some(), "who holds the users sees the new ones");
     assert_eq!(follower.store.keys_of_lease(7).unwrap(), [Bytes::from_static(b"attached")]);
@@ -125,10 +127,11 @@ fn a_state_that_is_not_ahead_changes_nothing() {
 
 #[test]
 fn deadlines_of_leases_that_did_not_come_are_forgotten() {
-    let lease = |ttl_secs, remaining_secs| Lease { ttl_secs, remaining_secs, belongs_to_keys: false };
-    let keeper = LeaseKeeper::new(&Leases::from([(1, lease(60, 0)), (2, lease(60, 0))]), 1);
-    keeper.promote(1, Duration::ZERO);
-    keeper.reload(&Leases::from([(2, lease(60, 9)), (3, lease(500, 0))]));
+    let lease = |ttl_secs, since_ms| Lease { ttl_secs, since_ms, belongs_to_keys: false };
+    let reading = |ms| Reading { term: 1, ms };
+    let leases = Leases::from([(1, lease(60, None)), (2, lease(60, None))]);
+    let keeper = LeaseKeeper::new(&leases, reading(100_000), 1);
+    keeper.reload(&Leases::from([(2, lease(60, Some(149_000))), (3, lease(500, None))]), reading(200_000));
     assert_eq!(keeper.leases(), [2, 3]);
     assert!(keeper.remaining(2).is_some_and(|(left_ms, ttl)| left_ms <= 9000 && ttl == 60));
     assert_eq!(keeper.remaining(1), None);

@@ -1,12 +1,13 @@
-//! Leases in replicated state: grant, revoke (which deletes the attached keys through mvcc), checkpoint.
+//! Leases in replicated state: grant, revoke (which deletes the attached keys through mvcc), since when they run.
 
-use super::{Applier, LeaseChange};
+use super::{Applier, LeaseChange, LogPosition, admin};
 use crate::engine::LEASE_TTL_MAX_SECS;
 use crate::engine::command::{Applied, Refusal};
+use crate::lease::clock::Reading;
 use crate::lease::table::{self, Lease};
 use crate::metrics::METRICS;
 use crate::mvcc;
-use crate::storage::schema::Table;
+use crate::storage::schema::{Table, meta};
 use crate::types::LeaseId;
 
 impl Applier {
@@ -27,7 +28,7 @@ impl Applier {
     }
 
     pub(super) fn begin_lease(&mut self, id: LeaseId, ttl_secs: i64, belongs_to_keys: bool) {
-        let lease = Lease { ttl_secs, remaining_secs: 0, belongs_to_keys };
+        let lease = Lease { ttl_secs, since_ms: None, belongs_to_keys };
         self.set_lease(id, Some(lease));
         self.effects.leases.push(LeaseChange::Granted(id, lease));
     }
@@ -76,11 +77,31 @@ impl Applier {
         Ok(())
     }
 
+    /// The leader's clock may have gone on since it was recorded last, so this member's keeper lets the leases start anew.
     pub(super) fn lease_checkpoint(&mut self, remaining: &[(LeaseId, i64)]) -> Applied {
         for &(id, remaining_secs) in remaining {
             if let Some(&lease) = self.leases.get(&id) {
-                self.set_lease(id, Some(Lease { remaining_secs, ..lease }));
-                self.effects.leases.push(LeaseChange::Checkpointed(id, remaining_secs));
+                self.set_lease(id, Some(lease.with_remaining(remaining_secs, self.lease_clock.ms)));
+                self.effects.leases.push(LeaseChange::Recorded(id, None));
+            }
+        }
+        self.done()
+    }
+
+    pub(super) fn lease_record(
+        &mut self,
+        position: LogPosition,
+        now_ms: u64,
+        since_ms: &[(LeaseId, Option<u64>)],
+    ) -> Applied {
+        self.lease_clock = Reading { term: position.term, ms: now_ms };
+        let value = admin::lease_clock_value(self.lease_clock);
+        self.change(Table::Meta, meta::LEASE_CLOCK.to_vec(), Some(value));
+        self.effects.leases.push(LeaseChange::Read(self.lease_clock));
+        for &(id, since_ms) in since_ms {
+            if let Some(&lease) = self.leases.get(&id) {
+                self.set_lease(id, Some(Lease { since_ms, ..lease }));
+                self.effects.leases.push(LeaseChange::Recorded(id, since_ms));
             }
         }
         self.done()

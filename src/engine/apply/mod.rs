@@ -28,6 +28,7 @@ use super::command::{AlarmKind, Applied, Command, Kv, Member, Outcome, Refusal};
 use super::entry::{Entry, Origin};
 use super::versions::Versions;
 use crate::auth;
+use crate::lease::clock::Reading;
 use crate::lease::table::{self, Lease, Leases};
 use crate::metrics::METRICS;
 use crate::mvcc::flush::{Frozen, SideRow};
@@ -60,8 +61,10 @@ pub enum LeaseChange {
     Granted(LeaseId, Lease),
     /// A lease ended.
     Revoked(LeaseId),
-    /// So many seconds were left of a lease.
-    Checkpointed(LeaseId, i64),
+    /// A lease runs since then, or nobody knows any more since when.
+    Recorded(LeaseId, Option<u64>),
+    /// The leader read the clock of leases.
+    Read(Reading),
 }
 
 /// What a batch of entries did, for those who are told about it after it is readable.
@@ -73,9 +76,9 @@ pub struct Effects {
     pub leases: Vec<LeaseChange>,
     /// Changes of tokens, in order.
     pub tokens: Vec<auth::store::TokenChange>,
-    /// The state of another member has come in the place of ours, with these leases. What changed on the way to it is
+    /// The state of another member has come in the place of ours, with these leases and their clock. What changed on the way to it is
     /// in none of the lists above.
-    pub installed: Option<Leases>,
+    pub installed: Option<(Leases, Reading)>,
     /// Members that were removed.
     pub removed_members: Vec<MemberId>,
 }
@@ -84,6 +87,7 @@ pub struct Effects {
 pub struct Applier {
     store: Arc<Store>,
     leases: Leases,
+    lease_clock: Reading,
     alarms: BTreeSet<(MemberId, AlarmKind)>,
     members: BTreeMap<MemberId, Member>,
     /// Ids that never return.
@@ -118,6 +122,7 @@ impl Applier {
         Ok(Applier {
             store: Arc::clone(store),
             leases: table::load(txn)?,
+            lease_clock: admin::read_lease_clock(txn)?,
             alarms: admin::read_alarms(txn)?,
             learners: Arc::new(Learners::of(&members)),
             members,
@@ -155,6 +160,11 @@ impl Applier {
     /// All leases.
     pub fn leases(&self) -> &Leases {
         &self.leases
+    }
+
+    /// The reading of the clock of leases that was recorded last.
+    pub fn lease_clock(&self) -> Reading {
+        self.lease_clock
     }
 
     /// Alarms raised.
@@ -235,6 +245,7 @@ impl Applier {
             Command::PromoteMember { id } => Ok(self.promote_member(*id)),
             Command::UpdateMember { id, peer_urls } => Ok(self.update_member(*id, peer_urls)),
             Command::Batch(batch) => self.batch(batch),
+            Command::LeaseRecord { now_ms, since_ms } => Ok(self.lease_record(position, *now_ms, since_ms)),
         }
     }
 
@@ -283,6 +294,7 @@ impl Applier {
             Command::Alarm { .. }
                 | Command::PublishMember(_)
                 | Command::LeaseCheckpoint(_)
+                | Command::LeaseRecord { .. }
                 | Command::Downgrade { .. }
                 | Command::SetClusterVersion(_)
                 | Command::Auth(_)

@@ -10,7 +10,8 @@
 //!   batch [slice=INDEX/COUNT] { TXN; ... }                                  TXN as above, without the word
 //!   read_txn ...                                                            the same, run without the log
 //!   COMPARE: version|create|mod|lease|value RANGE =|>|<|!=|any OPERAND
-//!   grant ID TTL    revoke ID ... [expired]    checkpoint ID SECONDS ...    compact R    alarm raise|clear nospace|corrupt MEMBER
+//!   grant ID TTL    revoke ID ... [expired]    checkpoint ID SECONDS ...    record NOW ID SINCE|unknown ...
+//!   compact R    alarm raise|clear nospace|corrupt MEMBER
 //!   found ID ...    publish ID NAME    add ID URL [learner]    remove ID    promote ID    update ID URL    members
 //!   state    flush    reopen (without what was not flushed)
 //! ```
@@ -86,6 +87,15 @@ impl Words {
                     remaining.push((self.number()?, self.number()?));
                 }
                 Line::Command(Command::LeaseCheckpoint(remaining))
+            }
+            "record" => {
+                let (now_ms, mut since_ms) = (self.number()? as u64, Vec::new());
+                while !self.peek().is_empty() {
+                    let id = self.number()?;
+                    let since = if self.take("unknown") { None } else { Some(self.number()? as u64) };
+                    since_ms.push((id, since));
+                }
+                Line::Command(Command::LeaseRecord { now_ms, since_ms })
             }
             "compact" => Line::Command(Command::Compact { revision: self.number()? }),
             "alarm" => Line::Command(self.alarm()?),

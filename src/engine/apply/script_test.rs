@@ -21,7 +21,7 @@ use std::sync::Arc;
 
 scripts! {
     "src/engine/apply/testscripts", Script::new(),
-    alarm_corrupt alarm_nospace attach attach_in_txn batch batch_changes_a_key_twice bound_put compact_errors delete_range_prev_kv ignore_lease ignore_value lease_checkpoint
+    alarm_corrupt alarm_nospace attach attach_in_txn batch batch_changes_a_key_twice bound_put compact_errors delete_range_prev_kv ignore_lease ignore_value lease_checkpoint lease_record
     lease_grant_and_revoke lease_revoke_deletes_in_one_revision members put_prev_kv range_limits_and_bounds range_sorts
     txn_compares txn_compares_a_range txn_failed_check_changes_nothing txn_header_revisions txn_nested
     txn_put_and_delete_of_one_key txn_range_revisions txn_read_only txn_reads_own_writes
@@ -97,7 +97,9 @@ impl Script {
                     format!("  lease {id} granted for {} s{whose}", lease.ttl_secs)
                 }
                 LeaseChange::Revoked(id) => format!("  lease {id} revoked"),
-                LeaseChange::Checkpointed(id, secs) => format!("  lease {id} has {secs} s left"),
+                LeaseChange::Recorded(id, Some(since_ms)) => format!("  lease {id} runs since {since_ms} ms"),
+                LeaseChange::Recorded(id, None) => format!("  lease {id} starts anew"),
+                LeaseChange::Read(reading) => format!("  the clock of leases shows {} ms", reading.ms),
             });
         }
         out.extend(effects.removed_members.iter().map(|id| format!("  member {id} removed")));
@@ -148,7 +150,8 @@ impl Script {
             let keys = keys.iter().map(|key| abbreviate(key)).collect::<Vec<_>>().join(" ");
             out.push(format!(
                 "  lease {id}: {} s, {} left, keys [{keys}]",
-                lease.ttl_secs, lease.remaining_secs
+                lease.ttl_secs,
+                lease.remaining_secs(applier.lease_clock().ms)
             ));
         }
         out.extend(applier.alarms().iter().map(|(member, kind)| format!("  alarm {kind:?} of {member}")));

@@ -2,7 +2,7 @@
 
 use super::{auth, scratch};
 use crate::bbolt::Writer;
-use crate::engine::apply::admin::{read_alarms, read_applied, read_versions};
+use crate::engine::apply::admin::{read_alarms, read_applied, read_lease_clock, read_versions};
 use crate::engine::apply::members::{read_members, read_removed};
 use crate::engine::command::Member;
 use crate::engine::versions::Versions;
@@ -47,11 +47,12 @@ pub fn write(txn: &ReadTxn, compacted: i64, writer: &mut Writer) -> mvcc::Result
 /// Id → `leasepb.Lease`. Of the three fields only those that are not 0 are written.
 fn write_leases(txn: &ReadTxn, writer: &mut Writer) -> mvcc::Result<()> {
     let mut bucket = writer.bucket(b"lease").map_err(scratch)?;
+    let now_ms = read_lease_clock(txn)?.ms;
     let mut value = Vec::new();
     for row in table::rows(txn)? {
         let (id, lease) = row?;
         value.clear();
-        for (field, number) in [(1, id), (2, lease.ttl_secs), (3, lease.remaining_secs)] {
+        for (field, number) in [(1, id), (2, lease.ttl_secs), (3, lease.remaining_secs(now_ms))] {
             put_field(&mut value, field, number as u64);
         }
         bucket.put(&id.to_be_bytes(), &value).map_err(scratch)?;

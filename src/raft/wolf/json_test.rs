@@ -274,6 +274,8 @@ fn a_command() -> impl Strategy<Value = Command> {
         (any::<i64>(), any::<i64>()).prop_map(|(id, ttl_secs)| Command::LeaseGrant { id, ttl_secs }),
         any::<Vec<i64>>().prop_map(|ids| Command::LeaseRevoke { ids, expired: true }),
         any::<Vec<(i64, i64)>>().prop_map(Command::LeaseCheckpoint),
+        (any::<u64>(), any::<Vec<(i64, Option<u64>)>>())
+            .prop_map(|(now_ms, since_ms)| Command::LeaseRecord { now_ms, since_ms }),
         any::<u64>().prop_map(|member| Command::Alarm { activate: true, member, alarm: AlarmKind::Corrupt }),
         (any::<u64>(), any::<Vec<String>>()).prop_map(|(id, urls)| {
             Command::PublishMember(Member {
