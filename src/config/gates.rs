@@ -34,10 +34,10 @@ pub const GATES: [Gate; 9] = [
         "InitialCorruptCheck",
         "A member with data reads all of it, and compares it with the others, before it serves clients",
     ),
-    alpha("LeaseCheckpoint", "No effect: checkpoints are always recorded"),
+    alpha("LeaseCheckpoint", "No effect: since when leases run is always recorded"),
     alpha(
         "LeaseCheckpointPersist",
-        "No effect: checkpoints are always kept; needs LeaseCheckpoint, as in etcd",
+        "No effect: what is recorded of leases is always kept; needs LeaseCheckpoint, as in etcd",
     ),
     alpha("PriorityRequest", "No effect: proposals are bounded where they enter"),
     alpha("SetMemberLocalAddr", "No effect: the system chooses the local address"),

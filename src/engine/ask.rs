@@ -127,7 +127,7 @@ impl Engine {
             Question::MoveLeader(to) => {
                 // It may lead all the same.
                 if let Err(error) = self.record_all_leases().await {
-                    tracing::debug!(%error, "what leases have left is not recorded");
+                    tracing::debug!(%error, "leases are not recorded");
                 }
                 self.0.consensus.move_leader(to).await?;
                 Answer::Done

@@ -127,13 +127,13 @@ impl Running {
         }
     }
 
-    /// Before a clean stop: records what leases have left, and lets another member lead.
+    /// Before a clean stop: records since when leases run, and lets another member lead.
     pub async fn give_way(&self) {
         if !self.engine.leads() {
             return;
         }
         if let Err(error) = self.engine.record_all_leases().await {
-            tracing::warn!(%error, "could not record what leases had left; they start anew");
+            tracing::warn!(%error, "could not record leases; some may get their full TTL again");
         }
         if self.node.votes_alone() {
             return;
