@@ -2,13 +2,10 @@
 
 use super::Peer;
 use super::node::Node;
-use super::peer::{Lane, tells_removal};
 use crate::engine::apply::Applier;
 use crate::engine::ask::{Answer, Question, Whom};
 use crate::engine::consensus::{Consensus, PeerState};
 use crate::engine::error::Error;
-use crate::pb::peer::AskRequest;
-use crate::pb::peer::peer_client::PeerClient;
 use crate::types::MemberId;
 use openraft::ChangeMembers;
 use openraft::async_runtime::WatchReceiver;
@@ -103,7 +100,6 @@ pub async fn follow_table(node: Arc<Node>) {
 pub async fn ask_whether_removed(node: Arc<Node>) {
     let mut tick = tokio::time::interval(LONELY_TICK);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let question = postcard::to_stdvec(&Question::Peers).expect("a question is plain data");
     loop {
         tick.tick().await;
         if node.leadership().leader != 0 {
@@ -114,7 +110,7 @@ pub async fn ask_whether_removed(node: Arc<Node>) {
         others.remove(&node.id());
         for id in others {
             // Who does not answer, or has no leader either, is no help; a refusal is noticed on the way.
-            let _ = tokio::time::timeout(node.patience(), node.put_to(id, &question)).await;
+            let _ = tokio::time::timeout(node.patience(), node.put_to(id, &Question::Peers)).await;
         }
     }
 }
@@ -213,7 +209,6 @@ impl Node {
 
     /// Puts a question to another member; to the leader until there is one that answers.
     pub(super) async fn put_question(&self, whom: Whom, question: Question) -> Result<Answer, Error> {
-        let question = postcard::to_stdvec(&question).map_err(|error| Error::Peer(error.to_string()))?;
         loop {
             let seen = self.leadership();
             let to = match whom {
@@ -231,17 +226,9 @@ impl Node {
         }
     }
 
-    async fn put_to(&self, to: MemberId, question: &[u8]) -> Result<Answer, Error> {
+    async fn put_to(&self, to: MemberId, question: &Question) -> Result<Answer, Error> {
         let link = self.link(to).ok_or_else(|| Error::Peer(format!("there is no member {to:x}")))?;
-        let mut client = PeerClient::new(link.lane(Lane::Control));
-        let request = link.signed(AskRequest { question: question.to_vec().into() });
-        let answer = client.ask(request).await.map_err(|status| {
-            if tells_removal(&status) {
-                self.activity().removed();
-            }
-            Error::Peer(status.message().to_owned())
-        })?;
-        postcard::from_bytes(&answer.into_inner().answer).map_err(|error| Error::Peer(error.to_string()))
+        self.transports().ask(link, question).await
     }
 }
 

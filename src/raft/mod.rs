@@ -20,6 +20,7 @@ mod reads;
 mod seed;
 mod state_machine;
 mod stopped;
+mod transport;
 mod waiting;
 pub mod wal;
 pub mod wolf;

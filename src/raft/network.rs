@@ -1,8 +1,8 @@
 //! openraft's way to the other members: which transport carries its calls, and what is noticed on the way.
 
-use super::peer::client::Client;
 use super::peer::{Link, Links};
-use super::{Peer, Snapshot, SnapshotData, Types, Vote, wolf};
+use super::transport::{Transport, Transports};
+use super::{Peer, Snapshot, SnapshotData, Types, Vote};
 use crate::types::MemberId;
 use futures_util::Stream;
 use openraft::base::{BoxFuture, BoxStream};
@@ -73,31 +73,20 @@ impl Activity {
 /// Makes connections to peers.
 pub struct Network {
     links: Links,
-    activity: Activity,
-    patience: Duration,
-    wolf: Option<wolf::Options>,
+    transports: Transports,
 }
 
 impl Network {
-    /// Connections over `links`, where an answer may take `patience`. With `wolf` they speak that.
-    pub fn new(links: Links, activity: Activity, patience: Duration, wolf: Option<wolf::Options>) -> Network {
-        Network { links, activity, patience, wolf }
+    /// Connections over `links`.
+    pub fn new(links: Links, transports: Transports) -> Network {
+        Network { links, transports }
     }
 
     fn connection(&self, target: MemberId, node: &Peer, streams: bool) -> Connection {
         let link = self.links.to(target, &node.urls);
-        let client = match &self.wolf {
-            None => Transport::Native(Client::new(link.clone(), self.activity.clone(), self.patience)),
-            Some(options) => Transport::Wolf(wolf::Client::new(link.clone(), options.clone())),
-        };
-        Connection { link, client, streams, activity: self.activity.clone() }
+        let client = self.transports.over(link.clone());
+        Connection { link, client, streams, activity: self.transports.activity.clone() }
     }
-}
-
-/// What carries the calls.
-enum Transport {
-    Native(Client),
-    Wolf(wolf::Client),
 }
 
 /// A connection to one peer for one purpose.

@@ -9,6 +9,7 @@ use super::propose::{self, Forward};
 use super::purge::Keep;
 use super::reads::{self, Read};
 use super::state_machine::{OnApplied, StateMachine};
+use super::transport::Transports;
 use super::waiting::Waiting;
 use super::wal::{self, Wal};
 use super::{Peer, Types};
@@ -54,7 +55,7 @@ pub struct Options {
     pub keep: Keep,
     /// Go on alone, whoever else belonged to the cluster: what others must reach this member by.
     pub alone: Option<Peer>,
-    /// Call others by `wolf.raft`, and how.
+    /// Call others by `wolf.raft` alone, and how.
     pub wolf: Option<super::wolf::Options>,
 }
 
@@ -65,6 +66,7 @@ pub struct Node {
     pub(super) log: LogStore,
     pub(super) links: Links,
     pub(super) activity: Activity,
+    pub(super) transports: Transports,
     pub(super) applier: Arc<Mutex<Applier>>,
     pub(super) applied: watch::Receiver<LogPosition>,
     pub(super) waiting: Arc<Waiting>,
@@ -131,8 +133,13 @@ impl Node {
         });
         let config = Arc::new(config(&options).map_err(io::Error::other)?);
         let activity = Activity::default();
-        let network =
-            Network::new(links.clone(), activity.clone(), options.election_timeout, options.wolf.clone());
+        let transports = Transports {
+            activity: activity.clone(),
+            patience: options.election_timeout,
+            request_timeout: options.request_timeout,
+            wolf: options.wolf.clone(),
+        };
+        let network = Network::new(links.clone(), transports.clone());
         let raft =
             Raft::new(options.id, config, network, log.clone(), machine).await.map_err(io::Error::other)?;
         let (forwards, forward_queue) = propose::queue();
@@ -143,6 +150,7 @@ impl Node {
             log,
             links: links.clone(),
             activity,
+            transports: transports.clone(),
             applier,
             applied,
             waiting: Arc::clone(&waiting),
@@ -164,7 +172,7 @@ impl Node {
         });
         let linked = Arc::downgrade(&node);
         let link = move |id| linked.upgrade().and_then(|node| node.link(id));
-        tokio::spawn(propose::forward(forward_queue, waiting, link, options.election_timeout));
+        tokio::spawn(propose::forward(forward_queue, waiting, link, transports));
         tokio::spawn(reads::rounds(Arc::clone(&node), read_queue));
         node.begin(&options).await?;
         let failed = node.clone().watch();
@@ -268,6 +276,10 @@ impl Node {
 
     pub(super) fn activity(&self) -> &Activity {
         &self.activity
+    }
+
+    pub(super) fn transports(&self) -> &Transports {
+        &self.transports
     }
 
     pub(super) fn links(&self) -> &Links {

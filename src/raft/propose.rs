@@ -3,38 +3,37 @@
 use super::Types;
 use super::leadership::Leadership;
 use super::node::Node;
-use super::peer::{Lane, Link};
+use super::peer::Link;
+use super::state_machine::StateMachine;
+use super::transport::{Batch, Transports};
 use super::waiting::{Fate, Waiting};
 use crate::engine::command::Applied;
 use crate::engine::entry::{Entry, Ticket};
 use crate::engine::error::Error;
-use crate::pb::peer::ProposeRequest;
-use crate::pb::peer::peer_client::PeerClient;
 use crate::types::MemberId;
-use openraft::errors::{ClientWriteError, RaftError};
+use openraft::Raft;
+use openraft::errors::{ClientWriteError, Fatal, RaftError};
 use openraft::impls::ProgressResponder;
 use openraft::raft::ClientWriteResult;
+use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
-use tokio_stream::wrappers::ReceiverStream;
+use tokio::sync::mpsc::error::SendTimeoutError;
 
 /// Pause before a command is offered again that was refused and not lost.
 const AGAIN: Duration = Duration::from_millis(5);
 /// Commands that wait to be sent to the leader.
 const FORWARDS_AHEAD: usize = 4096;
 /// Commands, and bytes of them, that are sent at once.
-const BATCH_MAX: usize = 256;
+pub(super) const BATCH_MAX: usize = 256;
 const BATCH_BYTES_MAX: usize = 1 << 20;
-/// Batches that wait for the network.
-const BATCHES_AHEAD: usize = 16;
 
 /// A command for the leader.
 pub struct Forward {
-    to: MemberId,
-    term: u64,
-    number: u64,
-    entry: Entry,
+    pub(super) to: MemberId,
+    pub(super) term: u64,
+    pub(super) entry: Entry,
 }
 
 impl Node {
@@ -86,7 +85,7 @@ impl Node {
         let wait = self.waiting().begin(to.term);
         let ticket = Ticket { proposer: self.id(), number: wait.number };
         let entry = entry.ticketed(ticket);
-        let forward = Forward { to: to.leader, term: to.term, number: wait.number, entry };
+        let forward = Forward { to: to.leader, term: to.term, entry };
         self.forwards().send(forward).await.map_err(|_| Error::Stopped)?;
         Ok(wait.fate().await)
     }
@@ -97,14 +96,14 @@ pub fn queue() -> (mpsc::Sender<Forward>, mpsc::Receiver<Forward>) {
     mpsc::channel(FORWARDS_AHEAD)
 }
 
-/// Sends commands to the leader, many at once, in a stream that lasts as long as the leader does. Ends with the queue.
+/// Sends commands to the leader, many at once, by a way that is open as long as the leader lasts. Ends with the queue.
 pub async fn forward(
     mut queue: mpsc::Receiver<Forward>,
     waiting: Arc<Waiting>,
     link: impl Fn(MemberId) -> Option<Link>,
-    patience: Duration,
+    transports: Transports,
 ) {
-    let mut open: Option<Open> = None;
+    let mut open: Option<(MemberId, mpsc::Sender<Batch>)> = None;
     let mut next: Option<Forward> = None;
     loop {
         let first = match next.take() {
@@ -115,13 +114,12 @@ pub async fn forward(
             },
         };
         let (to, term, mut bytes) = (first.to, first.term, first.entry.bytes().len());
-        let (mut numbers, mut entries) = (vec![first.number], vec![first.entry.bytes().clone()]);
+        let mut entries = vec![first.entry];
         while entries.len() < BATCH_MAX && bytes < BATCH_BYTES_MAX {
             match queue.try_recv() {
                 Ok(forward) if (forward.to, forward.term) == (to, term) => {
                     bytes += forward.entry.bytes().len();
-                    numbers.push(forward.number);
-                    entries.push(forward.entry.bytes().clone());
+                    entries.push(forward.entry);
                 }
                 Ok(other) => {
                     next = Some(other);
@@ -130,49 +128,37 @@ pub async fn forward(
                 Err(_) => break,
             }
         }
-        if open.as_ref().is_none_or(|open| open.to != to || open.requests.is_closed()) {
-            open = match link(to) {
-                Some(link) => Open::to(&link, Arc::clone(&waiting), patience).await,
+        if open.as_ref().is_none_or(|(whom, batches)| *whom != to || batches.is_closed()) {
+            let way = match link(to) {
+                Some(link) => transports.propose(link, Arc::clone(&waiting)).await,
                 None => None,
             };
+            open = way.map(|batches| (to, batches));
         }
-        let sent = match &open {
-            Some(open) => open.requests.send(ProposeRequest { term, entries }).await.is_ok(),
-            None => false,
+        let batch = Batch { term, entries };
+        let unsent = match &open {
+            // A leader that does not keep up may be none any more.
+            Some((_, batches)) => {
+                batches.send_timeout(batch, transports.patience).await.err().map(SendTimeoutError::into_inner)
+            }
+            None => Some(batch),
         };
-        if !sent {
+        if let Some(batch) = unsent {
             // Nothing has left: they may be offered again.
-            numbers.into_iter().for_each(|number| waiting.refused(number));
+            batch.refused(&waiting);
             open = None;
         }
     }
 }
 
-/// A stream to the leader.
-struct Open {
-    to: MemberId,
-    requests: mpsc::Sender<ProposeRequest>,
-}
-
-impl Open {
-    /// Opens a stream; `None` if the leader does not answer. What it refuses is told to those who wait.
-    async fn to(link: &Link, waiting: Arc<Waiting>, patience: Duration) -> Option<Open> {
-        let (requests, stream) = mpsc::channel(BATCHES_AHEAD);
-        let mut client = PeerClient::new(link.lane(Lane::Control)).max_encoding_message_size(usize::MAX);
-        let call = client.propose(link.signed(ReceiverStream::new(stream)));
-        let mut answers = match tokio::time::timeout(patience, call).await {
-            Ok(Ok(answers)) => answers.into_inner(),
-            Ok(Err(error)) => {
-                tracing::debug!(%error, "the leader takes no commands");
-                return None;
-            }
-            Err(_) => return None,
-        };
-        tokio::spawn(async move {
-            while let Ok(Some(answer)) = answers.message().await {
-                answer.refused.into_iter().for_each(|number| waiting.refused(number));
-            }
-        });
-        Some(Open { to: link.target(), requests })
-    }
+/// As the leader of `term`, takes in a command that another member sent. What this gives resolves when its outcome is known,
+/// with whether it was refused: only that says that nothing was done and nothing will be. An error: consensus has failed.
+pub(super) async fn take_in(
+    raft: &Raft<Types, StateMachine>,
+    term: u64,
+    entry: Entry,
+) -> Result<impl Future<Output = bool> + Send + use<>, Fatal<Types>> {
+    let (responder, outcome) = ProgressResponder::<Types, ClientWriteResult<Types>>::complete_only();
+    raft.write(entry).responder(responder).with_leader(term).await?;
+    Ok(async move { matches!(outcome.await, Ok(Err(ClientWriteError::ForwardToLeader(_)))) })
 }

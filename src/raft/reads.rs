@@ -4,11 +4,8 @@
 use super::Vote;
 use super::leadership::Leadership;
 use super::node::Node;
-use super::peer::{Lane, wire};
 use crate::engine::error::Error;
 use crate::metrics::METRICS;
-use crate::pb::peer::ReadIndexRequest;
-use crate::pb::peer::peer_client::PeerClient;
 use crate::types::MemberId;
 use openraft::ReadPolicy;
 use openraft::errors::RaftError;
@@ -122,14 +119,7 @@ impl Node {
 
     async fn read_index_there(&self, seen: Leadership) -> Result<u64, Error> {
         let link = self.link(seen.leader).ok_or(Error::NoLeader)?;
-        let promised = self.log().promised().as_ref().map(wire::from_vote);
-        let mut client = PeerClient::new(link.lane(Lane::Control));
-        let call = client.read_index(link.signed(ReadIndexRequest { promised }));
-        match tokio::time::timeout(self.patience(), call).await {
-            Ok(Ok(answer)) => Ok(answer.into_inner().index),
-            Ok(Err(_)) => Err(Error::NoLeader),
-            Err(_) => Err(Error::Timeout),
-        }
+        self.transports().read_index(link, self.log().promised()).await
     }
 
     /// Answers a follower as the leader. `promised` is the vote that the follower stands by: if that is the vote for this

@@ -80,8 +80,9 @@ impl Running {
         let me = peer::Identity { cluster, member };
         let engine = Arc::new(OnceLock::from(self.engine.clone()));
         let (table, options) = self.wolf.clone();
+        let wolf = wolf::Service::server(&self.node, Arc::clone(&engine), table, options);
         Members::new(Service::server(Arc::clone(&self.node), me, engine, self.inbox.clone()))
-            .add_service(wolf::Service::server(&self.node, table, options))
+            .add_service(wolf)
     }
 
     /// Resolves, with the reason, when consensus can't go on.

@@ -2,6 +2,7 @@
 //! added and removed. `KVIST_TEST_SERVER=/path/to/etcd` runs the same tests against a real etcd.
 
 mod bootstrap;
+mod capture;
 #[path = "../support/cluster/mod.rs"]
 mod cluster;
 mod corruption;

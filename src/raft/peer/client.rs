@@ -48,23 +48,29 @@ impl Client {
         Client { link, activity, patience }
     }
 
-    fn client(&self, lane: Lane) -> PeerClient<Channel> {
+    pub(super) fn link(&self) -> &Link {
+        &self.link
+    }
+
+    pub(super) fn client(&self, lane: Lane) -> PeerClient<Channel> {
         PeerClient::new(self.link.lane(lane))
             .max_decoding_message_size(usize::MAX)
             .max_encoding_message_size(usize::MAX)
     }
 
+    /// Takes note of what a failed call brings to light.
+    pub(super) fn note(&self, status: &Status) {
+        if status.code() == Code::Unavailable {
+            self.activity.lost(self.link.target());
+        }
+        if identity::tells_removal(status) {
+            self.activity.removed();
+        }
+    }
+
     /// Turns the outcome of a call into openraft's words, and takes note of it.
     fn heard<T>(&self, result: Result<T, Status>) -> Result<T, RPCError<Types>> {
-        result.map_err(|status| {
-            if status.code() == Code::Unavailable {
-                self.activity.lost(self.link.target());
-            }
-            if identity::tells_removal(&status) {
-                self.activity.removed();
-            }
-            failed(&status)
-        })
+        result.inspect_err(|status| self.note(status)).map_err(|status| failed(&status))
     }
 
     async fn within<T>(

@@ -4,14 +4,15 @@
 //! snapshots, one for everything else (heartbeats, votes, questions, forwarded commands). They are made when first used, and
 //! made again when they break.
 //!
-//! Who calls: `network` (as openraft's transport), `forward` and `reads` of the parent (what a follower wants of its leader).
+//! Who calls: `network` (as openraft's transport) and `transport` of the parent (what members want of each other beside it).
 //! Who is called: [`server::Service`], behind the peer port.
 
+mod calls;
 pub(super) mod client;
 mod identity;
 mod link;
 pub mod server;
 pub(super) mod wire;
 
-pub use identity::{Identity, tells_removal};
+pub use identity::Identity;
 pub use link::{Lane, Link, Links};

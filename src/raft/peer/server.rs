@@ -9,13 +9,11 @@ use crate::mvcc;
 use crate::mvcc::transfer::{Received, Receiver};
 use crate::pb::peer as pb;
 use crate::pb::peer::peer_server::{Peer, PeerServer};
-use crate::raft::{Node, SnapshotData, Types};
+use crate::raft::{Node, SnapshotData, propose};
 use bytes::Bytes;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{Stream, StreamExt};
-use openraft::errors::ClientWriteError;
-use openraft::impls::ProgressResponder;
-use openraft::raft::{ClientWriteResult, TransferLeaderRequest};
+use openraft::raft::TransferLeaderRequest;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
@@ -251,18 +249,14 @@ async fn take_in(
                         return;
                     };
                     let Some(ticket) = entry.ticket() else { return };
-                    let (responder, outcome) =
-                        ProgressResponder::<Types, ClientWriteResult<Types>>::complete_only();
-                    let write = node.raft().write(entry).responder(responder).with_leader(term);
-                    if write.await.is_err() {
+                    let Ok(refused) = propose::take_in(node.raft(), term, entry).await else {
                         return; // consensus has failed, and the process ends
-                    }
-                    outcomes.push(async move { (ticket.number, outcome.await) });
+                    };
+                    outcomes.push(async move { (ticket.number, refused.await) });
                 }
             }
-            Some((number, outcome)) = outcomes.next(), if !outcomes.is_empty() => {
-                // Only this error says that nothing was done and nothing will be.
-                if let Ok(Err(ClientWriteError::ForwardToLeader(_))) = outcome
+            Some((number, is_refused)) = outcomes.next(), if !outcomes.is_empty() => {
+                if is_refused
                     && answers.send(Ok(pb::ProposeResponse { refused: vec![number] })).await.is_err()
                 {
                     return;

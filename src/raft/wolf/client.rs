@@ -1,10 +1,12 @@
 //! Calls another member: openraft's network over the five calls of `wolf.raft`. One call at a time, in order.
 
+use super::super::network::Activity;
 use super::super::peer::{Lane, Link};
 use super::super::{LogEntry, Payload, Snapshot, SnapshotData, Types, Vote};
 use super::{
-    CLUSTER, EXTENSIONS, INLINE_BYTES_MAX, MESSAGE_BYTES_MAX, Options, PRE_VOTE, TARGET, TRANSFER, VOTE_KIND,
-    ascii, code_of, from_wire, json, read_last_log, read_number, read_vote, snapshot, to_wire,
+    CLUSTER, EXTENSIONS, FROM, INLINE_BYTES_MAX, MESSAGE_BYTES_MAX, Options, PRE_VOTE, REMOVED, TARGET,
+    TRANSFER, VOTE_KIND, ascii, code_of, from_wire, json, read_last_log, read_number, read_vote, snapshot,
+    to_wire,
 };
 use crate::pb::wolf::raft_append_entries_res::Response as Appended;
 use crate::pb::wolf::raft_client::RaftClient;
@@ -18,24 +20,27 @@ use crate::pb::wolf::{
 use openraft::errors::{NetworkError, RPCError, ReplicationClosed, StreamingError, Timeout, Unreachable};
 use openraft::network::{RPCOption, RPCTypes, RaftNetworkV2};
 use openraft::raft::{
-    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, VoteRequest, VoteResponse,
+    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, TransferLeaderRequest,
+    TransferLeaderResponse, VoteRequest, VoteResponse,
 };
 use std::future::Future;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tonic::codec::CompressionEncoding;
-use tonic::metadata::MetadataMap;
+use tonic::metadata::{Ascii, MetadataMap, MetadataValue};
 use tonic::transport::Channel;
 use tonic::{Code, Request, Response, Status};
 
 type RpcError = RPCError<Types>;
 
 /// See the module.
+#[derive(Clone)]
 pub struct Client {
     link: Link,
     options: Options,
+    activity: Activity,
     /// Whether the other one has shown that it knows our metadata.
-    knows_extensions: bool,
+    pub(super) knows_extensions: bool,
 }
 
 /// Time that entries may take, however impatient openraft is: heartbeats go beside them.
@@ -46,12 +51,16 @@ static CALLS: AtomicU64 = AtomicU64::new(0);
 
 impl Client {
     /// A client of the member at the other end of `link`.
-    pub fn new(link: Link, options: Options) -> Client {
-        Client { link, options, knows_extensions: false }
+    pub fn new(link: Link, options: Options, activity: Activity) -> Client {
+        Client { link, options, activity, knows_extensions: false }
+    }
+
+    pub(super) fn target(&self) -> u64 {
+        self.link.target()
     }
 
     /// The calls over one of the connections: what is large must not delay what keeps the cluster alive.
-    fn stub(&self, lane: Lane) -> RaftClient<Channel> {
+    pub(super) fn stub(&self, lane: Lane) -> RaftClient<Channel> {
         let stub = RaftClient::new(self.link.lane(lane))
             .accept_compressed(CompressionEncoding::Gzip)
             .max_decoding_message_size(MESSAGE_BYTES_MAX)
@@ -59,32 +68,64 @@ impl Client {
         if self.options.gzip { stub.send_compressed(CompressionEncoding::Gzip) } else { stub }
     }
 
-    /// The other one's metrics, as JSON.
-    pub async fn metrics(&mut self) -> Result<String, String> {
+    /// The other one's metrics as JSON, or what metadata asks for.
+    pub(super) async fn get_metrics(
+        &mut self,
+        asked: Option<(&'static str, MetadataValue<Ascii>)>,
+    ) -> Result<(String, MetadataMap), RpcError> {
         let msg_id = self.msg_id();
-        let request = self.request(RaftGetMetricsReq { msg_id: msg_id.clone() });
-        let answer = self
-            .stub(Lane::Control)
-            .get_metrics(request)
-            .await
-            .map_err(|status| status.message().to_owned())?;
-        match answer.into_inner().response {
-            Some(Metrics::OkRes(ok)) if ok.msg_id == msg_id => Ok(ok.metrics),
-            Some(Metrics::ErrorRes(error)) => Err(error.msg),
-            _ => Err("an answer to something else".into()),
+        let mut request = self.request(RaftGetMetricsReq { msg_id: msg_id.clone() });
+        if let Some((name, value)) = asked {
+            request.metadata_mut().insert(name, value);
+        }
+        let answer = self.stub(Lane::Control).get_metrics(request).await;
+        let (answer, metadata) = self.heard(answer)?;
+        match answer.response {
+            Some(Metrics::OkRes(ok)) if ok.msg_id == msg_id => Ok((ok.metrics, metadata)),
+            Some(Metrics::ErrorRes(error)) => Err(refused(&error)),
+            _ => Err(unclear("an answer to something else")),
         }
     }
 
-    fn msg_id(&self) -> String {
+    /// Whether the other one knows our metadata. Asks for its metrics if it has not shown that yet, which changes nothing.
+    pub(super) async fn is_extended(&mut self, limit: Duration) -> Result<bool, RpcError> {
+        if !self.knows_extensions {
+            let question = self.request(RaftGetMetricsReq { msg_id: self.msg_id() });
+            let mut stub = self.stub(Lane::Control);
+            self.answer(RPCTypes::Vote, limit, stub.get_metrics(question)).await?;
+        }
+        Ok(self.knows_extensions)
+    }
+
+    pub(super) fn msg_id(&self) -> String {
         format!("{:x}-{}", self.link.me(), CALLS.fetch_add(1, Ordering::Relaxed))
     }
 
-    fn request<T>(&self, message: T) -> Request<T> {
+    pub(super) fn request<T>(&self, message: T) -> Request<T> {
         let mut request = Request::new(message);
-        let metadata = request.metadata_mut();
-        metadata.insert(CLUSTER, ascii(&self.link.cluster().to_string()));
-        metadata.insert(TARGET, ascii(&self.link.target().to_string()));
+        let ids = [(CLUSTER, self.link.cluster()), (FROM, self.link.me()), (TARGET, self.link.target())];
+        for (name, id) in ids {
+            request.metadata_mut().insert(name, ascii(&id.to_string()));
+        }
         request
+    }
+
+    /// An answer, and what it says beside it.
+    pub(super) fn heard<T>(
+        &mut self,
+        answer: Result<Response<T>, Status>,
+    ) -> Result<(T, MetadataMap), RpcError> {
+        let answer = answer.inspect_err(|status| {
+            if status.code() == Code::Unavailable {
+                self.activity.lost(self.link.target());
+            }
+        });
+        let (metadata, message, _) = answer.map_err(|status| failed(&status))?.into_parts();
+        self.knows_extensions |= read_number(&metadata, EXTENSIONS) == Some(1);
+        if read_number(&metadata, REMOVED) == Some(1) {
+            self.activity.removed();
+        }
+        Ok((message, metadata))
     }
 
     /// The answer of a call, unless it took too long or there is none.
@@ -98,9 +139,7 @@ impl Client {
             let (id, target) = (self.link.me(), self.link.target());
             return Err(Timeout { action, id, target, timeout: limit }.into());
         };
-        let (metadata, message, _) = answer.map_err(|status| failed(&status))?.into_parts();
-        self.knows_extensions |= read_number(&metadata, EXTENSIONS) == Some(1);
-        Ok((message, metadata))
+        self.heard(answer)
     }
 
     async fn ask_for_vote(
@@ -256,18 +295,18 @@ impl RaftNetworkV2<Types> for Client {
         request: VoteRequest<Types>,
         option: RPCOption,
     ) -> Result<VoteResponse<Types>, RpcError> {
-        if !self.knows_extensions {
-            let limit = option.soft_ttl();
-            // Asking for metrics changes nothing, and its answer shows what they know.
-            let msg_id = self.msg_id();
-            let question = self.request(RaftGetMetricsReq { msg_id });
-            let mut stub = self.stub(Lane::Control);
-            self.answer(RPCTypes::Vote, limit, stub.get_metrics(question)).await?;
-        }
-        if !self.knows_extensions {
+        if !self.is_extended(option.soft_ttl()).await? {
             return Ok(VoteResponse::new(request.vote, None, true));
         }
         self.ask_for_vote(request, option.soft_ttl(), Some(PRE_VOTE)).await
+    }
+
+    async fn transfer_leader(
+        &mut self,
+        request: TransferLeaderRequest<Types>,
+        _option: RPCOption,
+    ) -> Result<TransferLeaderResponse<Types>, RpcError> {
+        self.hand_over(&request).await
     }
 
     async fn full_snapshot(

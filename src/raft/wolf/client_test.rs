@@ -1,5 +1,6 @@
 //! What a client makes of answers, and how messages look on the wire.
 
+use super::super::network::Activity;
 use super::super::{Vote, codec};
 use super::cluster_test::{PATIENCE, link};
 use super::{Client, Options, code_of};
@@ -60,7 +61,7 @@ async fn ask(fake: Fake) -> String {
     let address = listener.local_addr().unwrap();
     let serving = Server::builder().add_service(raft_server::RaftServer::new(fake));
     let server = tokio::spawn(serving.serve_with_incoming(TcpListenerStream::new(listener)));
-    let mut client = Client::new(link(1, 2, address), Options::default());
+    let mut client = Client::new(link(1, 2, address), Options::default(), Activity::default());
     let request = AppendEntriesRequest {
         vote: Vote::new_committed(3, 1),
         prev_log_id: Some(codec::log_id(1, 4)),

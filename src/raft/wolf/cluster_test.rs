@@ -1,6 +1,7 @@
 //! Members that know each other by `wolf.raft` alone, in one process, and whoever else may call them.
 
 use super::super::log_store::LogStore;
+use super::super::network::Activity;
 use super::super::peer::{Identity, Link, Links};
 use super::super::state_machine::{self, StateMachine};
 use super::super::waiting::Waiting;
@@ -8,8 +9,11 @@ use super::super::wal::{self, Wal};
 use super::super::{Peer, Types, Vote, codec};
 use super::*;
 use crate::engine::apply::Applier;
+use crate::engine::ask::{Answer, Failure, Question};
 use crate::engine::command::{Command, Put};
+use crate::engine::consensus::BoxFuture;
 use crate::engine::entry::{Entry, Origin};
+use crate::engine::error::Error;
 use crate::engine::flusher::{self, Flusher};
 use crate::mvcc::{Store, defrag};
 use crate::pb::wolf::raft_client::RaftClient;
@@ -38,13 +42,13 @@ fn channel(address: SocketAddr) -> Channel {
     Endpoint::from_shared(format!("http://{address}")).unwrap().connect_lazy()
 }
 
-struct Member {
-    id: MemberId,
-    raft: Raft<Types, StateMachine>,
+pub(super) struct Member {
+    pub id: MemberId,
+    pub raft: Raft<Types, StateMachine>,
     store: Arc<Store>,
     applier: Arc<Mutex<Applier>>,
     flusher: Flusher,
-    address: SocketAddr,
+    pub address: SocketAddr,
     dir: tempfile::TempDir,
     server: tokio::task::JoinHandle<()>,
 }
@@ -64,12 +68,44 @@ impl RaftNetworkFactory<Types> for Wire {
     type Network = Client;
 
     async fn new_client(&mut self, target: u64, _node: &Peer) -> Client {
-        Client::new(link(self.me, target, self.addresses[target as usize - 1]), self.options.clone())
+        let link = link(self.me, target, self.addresses[target as usize - 1]);
+        Client::new(link, self.options.clone(), Activity::default())
     }
 }
 
 fn options(dir: &std::path::Path) -> Options {
     Options { gzip: false, code_base: 0, dir: dir.to_owned(), quota: QUOTA }
+}
+
+/// What a service asks of its member. `GONE` was removed, and who promises a vote gets a read index of its term.
+struct Told;
+
+pub(super) const GONE: MemberId = 9;
+
+impl answers::Member for Told {
+    fn hears(&self, _: MemberId, _: &Vote) {}
+
+    fn is_removed(&self, id: MemberId) -> bool {
+        id == GONE
+    }
+
+    fn read_index(&self, asker: MemberId, promised: Option<Vote>) -> BoxFuture<'_, Result<u64, Error>> {
+        Box::pin(async move {
+            match promised {
+                Some(promised) => Ok(promised.leader_id.term * 100 + asker),
+                None => Err(Error::NoLeader),
+            }
+        })
+    }
+
+    fn answer(&self, question: Question) -> BoxFuture<'_, Answer> {
+        Box::pin(async move {
+            match question {
+                Question::Hash(revision) => Answer::Remaining(Some((u64::MAX, revision))),
+                _ => Answer::Failed(Failure::Other("grün".into())),
+            }
+        })
+    }
 }
 
 async fn start(
@@ -120,15 +156,15 @@ async fn start(
     let table = (1..=addresses.len()).map(|n| (n as u64, peer(n))).collect();
     let others = (1..=addresses.len() as u64).filter(|n| *n != id);
     let links = others.map(|n| link(id, n, addresses[n as usize - 1])).collect();
-    let (of, hears) = (raft.clone(), Box::new(|_: MemberId, _: &Vote| {}));
+    let member = Box::new(Told);
     let service = Service::new(server::Parts {
-        raft: of,
+        raft: raft.clone(),
         log,
         cluster: CLUSTER_ID,
         me: id,
         table,
         links,
-        hears,
+        member,
         options,
     });
     let address = listener.local_addr().unwrap();
@@ -164,7 +200,7 @@ async fn members_with(
 }
 
 /// A cluster of three, and which of them leads.
-async fn cluster() -> (Vec<Member>, usize) {
+pub(super) async fn cluster() -> (Vec<Member>, usize) {
     let (members, _) = members(3, 3).await;
     assert_eq!(members[0].bootstrap(3).await, Ok("b".into()));
     let leader = leader(&members).await;
@@ -188,7 +224,7 @@ async fn leader(members: &[Member]) -> usize {
     panic!("nobody leads");
 }
 
-fn put(key: impl Into<String>, value: Vec<u8>) -> Entry {
+pub(super) fn put(key: impl Into<String>, value: Vec<u8>) -> Entry {
     let put = Put { key: key.into().into(), value: value.into(), ..Put::default() };
     Entry::new(Origin::Client(None), Command::Put(put), 5)
 }
@@ -241,7 +277,7 @@ impl Member {
         }
     }
 
-    fn vote_here(&self) -> Vote {
+    pub fn vote_here(&self) -> Vote {
         self.raft.metrics().borrow_watched().vote
     }
 
@@ -251,7 +287,7 @@ impl Member {
         (metrics.borrow_watched().current_term, index.map_or(0, |index| index + 1))
     }
 
-    async fn until_applied(&self, index: u64) {
+    pub async fn until_applied(&self, index: u64) {
         self.raft
             .wait(Some(PATIENCE))
             .applied_index_at_least(Some(index), "entries of the leader")

@@ -1,14 +1,16 @@
 //! Requests to append, memberships and metrics as JSON, with the keys of the protocol first and ours beside them: who does
 //! not know ours passes over them. Indexes are one more than openraft's. Called by `client` and `server`.
 
+use super::super::propose::BATCH_MAX;
 use super::super::{LogEntry, LogId, Membership, Payload, Peer, StoredMembership, Types, Vote};
 use super::{JSON_BYTES_MAX, command, from_wire, to_wire, vote_text};
+use crate::engine::entry::Entry;
 use crate::types::MemberId;
 use openraft::ServerState;
 use openraft::async_runtime::Instant as _;
 use openraft::entry::RaftPayload;
 use openraft::metrics::RaftMetrics;
-use openraft::raft::AppendEntriesRequest;
+use openraft::raft::{AppendEntriesRequest, TransferLeaderRequest};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
@@ -31,6 +33,12 @@ pub enum Error {
     /// A membership that cannot be.
     #[error("membership: {0}")]
     Membership(String),
+    /// Nobody could be told what becomes of a command.
+    #[error("a command has no ticket")]
+    WithoutTicket,
+    /// More commands than a member sends at once.
+    #[error("{0} commands at once")]
+    TooMany(usize),
     /// A payload that has no meaning here.
     #[error("entry {0} points to a snapshot, which nobody sends")]
     Pointer(u64),
@@ -179,6 +187,62 @@ fn read_entry(form: EntryForm, table: &[(MemberId, Peer)]) -> Result<LogEntry, E
     };
     let log_id = from_wire(form.term, form.index).ok_or(Error::NotConsecutive(form.index))?;
     Ok(LogEntry { log_id, payload })
+}
+
+/// Commands for the leader of a term.
+#[derive(Deserialize)]
+struct Proposal {
+    term: u64,
+    entries: Vec<Value>,
+}
+
+/// The JSON of commands for the leader of `term`. Keys are missing that entries of a leader must have.
+pub fn write_proposal(term: u64, entries: &[Entry]) -> String {
+    let entries: Vec<String> = entries.iter().map(command::write).collect();
+    format!(r#"{{"term":{term},"entries":[{}]}}"#, entries.join(","))
+}
+
+/// Reads commands: the term, and each with the number of its ticket.
+pub fn read_proposal(text: &str) -> Result<(u64, Vec<(u64, Entry)>), Error> {
+    let Proposal { term, entries } = serde_json::from_str(text)?;
+    if entries.len() > BATCH_MAX {
+        return Err(Error::TooMany(entries.len()));
+    }
+    let read = |data: &Value| {
+        let entry = command::read(data)?;
+        let ticket = entry.ticket().ok_or(Error::WithoutTicket)?;
+        Ok((ticket.number, entry))
+    };
+    Ok((term, entries.iter().map(read).collect::<Result<_, Error>>()?))
+}
+
+/// A leader gives way.
+#[derive(Serialize, Deserialize)]
+struct HandOver {
+    /// Of the leader.
+    term: u64,
+    leader_id: u64,
+    /// Who is to lead.
+    to: u64,
+    /// What that one must have.
+    last_log_term: u64,
+    last_log_index: u64,
+}
+
+/// The JSON of a hand-over; ASCII.
+pub fn write_hand_over(request: &TransferLeaderRequest<Types>) -> String {
+    let leader = &request.from_leader().leader_id;
+    let (last_log_term, last_log_index) = to_wire(request.last_log_id());
+    let to = *request.to_node_id();
+    let form = HandOver { term: leader.term, leader_id: leader.voted_for, to, last_log_term, last_log_index };
+    serde_json::to_string(&form).expect("plain data in memory")
+}
+
+/// Reads a hand-over.
+pub fn read_hand_over(text: &str) -> Result<TransferLeaderRequest<Types>, Error> {
+    let form: HandOver = serde_json::from_str(text)?;
+    let leader = Vote::new_committed(form.term, form.leader_id);
+    Ok(TransferLeaderRequest::new(leader, form.to, from_wire(form.last_log_term, form.last_log_index)))
 }
 
 /// The form of a membership; there are two sets of voters at most.

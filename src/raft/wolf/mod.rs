@@ -9,6 +9,12 @@
 //!
 //! [`Client`] calls, [`Service`] answers; `network` and `server` put them to use.
 
+mod answers;
+mod append;
+mod bootstrap;
+mod calls;
+#[cfg(test)]
+mod calls_test;
 mod client;
 #[cfg(test)]
 mod client_test;
@@ -44,6 +50,10 @@ const TERM_MAX: u64 = 1 << 62;
 /// Which cluster the caller is in, and whom it means to call; decimal.
 const CLUSTER: &str = "wolf-cluster";
 const TARGET: &str = "wolf-target";
+/// Who calls; decimal.
+const FROM: &str = "wolf-from";
+/// `1` in answers to a caller that was removed from the cluster.
+const REMOVED: &str = "wolf-removed";
 /// `1` in answers of servers that know all of this metadata.
 const EXTENSIONS: &str = "wolf-ext";
 /// In an answer: the exact vote of the answering member, as `term/node/committed` or `term/node/uncommitted`.
@@ -54,6 +64,17 @@ const LAST_LOG: &str = "wolf-last-log";
 const VOTE_KIND: &str = "wolf-vote-kind";
 const TRANSFER: &str = "transfer";
 const PRE_VOTE: &str = "pre";
+/// In a call of `AppendEntries`: [`PROPOSE`], what comes are commands for the leader.
+const KIND: &str = "wolf-kind";
+const PROPOSE: &str = "propose";
+/// In the answer to that: numbers of the tickets of commands that were not taken in, decimal, with commas.
+const REFUSED: &str = "wolf-refused";
+/// In a call of `GetMetrics`: the vote that the caller stands by, or `-`; in the answer, up to which entry a read must wait.
+const READ_INDEX: &str = "wolf-read-index";
+/// In a call of `GetMetrics`: the JSON of a question, whose answer takes the place of the metrics.
+const QUESTION: &str = "wolf-question";
+/// In a call of `GetMetrics`: JSON, the leader gives way.
+const HAND_OVER: &str = "wolf-hand-over";
 
 /// Settings.
 #[derive(Clone, Debug, Default)]
@@ -84,7 +105,11 @@ fn vote_text(vote: &Vote) -> String {
 }
 
 fn read_vote(metadata: &MetadataMap) -> Option<Vote> {
-    let mut parts = metadata.get(VOTE)?.to_str().ok()?.split('/');
+    parse_vote(metadata.get(VOTE)?.to_str().ok()?)
+}
+
+fn parse_vote(text: &str) -> Option<Vote> {
+    let mut parts = text.split('/');
     let (term, node) = (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
     match (parts.next()?, parts.next()) {
         ("committed", None) => Some(Vote::new_committed(term, node)),
@@ -102,8 +127,23 @@ fn read_number(metadata: &MetadataMap, name: &str) -> Option<u64> {
     metadata.get(name)?.to_str().ok()?.parse().ok()
 }
 
+/// The text of a name; empty if it is none that we could have sent.
+fn text<'m>(metadata: &'m MetadataMap, name: &str) -> Option<&'m str> {
+    metadata.get(name).map(|value| value.to_str().unwrap_or_default())
+}
+
 fn ascii(text: &str) -> MetadataValue<Ascii> {
-    text.parse().expect("digits, letters and slashes")
+    text.parse().expect("digits, letters and what JSON puts between them")
+}
+
+fn write_numbers(numbers: &[u64]) -> MetadataValue<Ascii> {
+    ascii(&numbers.iter().map(u64::to_string).collect::<Vec<_>>().join(","))
+}
+
+/// The numbers of a name, none if it is not there; nothing if it has something else.
+fn read_numbers(metadata: &MetadataMap, name: &str) -> Option<Vec<u64>> {
+    let Some(value) = metadata.get(name) else { return Some(Vec::new()) };
+    value.to_str().ok()?.split(',').map(|number| number.parse().ok()).collect()
 }
 
 fn error(msg_id: &str, code: ErrorCode, code_base: u32, msg: String) -> RaftErrorRes {

@@ -17,6 +17,8 @@ pub struct Member {
     pub name: String,
     pub client_url: String,
     pub peer_url: String,
+    /// Where it listens for others, if that is not where they call it.
+    pub peer_listen_url: Option<String>,
     pub data_dir: PathBuf,
     /// What the process writes on stderr, of all its lives.
     pub log: PathBuf,
@@ -47,7 +49,7 @@ impl Member {
         for (flag, url) in [
             ("--listen-client-urls", &self.client_url),
             ("--advertise-client-urls", &self.client_url),
-            ("--listen-peer-urls", &self.peer_url),
+            ("--listen-peer-urls", self.peer_listen_url.as_ref().unwrap_or(&self.peer_url)),
             ("--initial-advertise-peer-urls", &self.peer_url),
         ] {
             command.arg(flag).arg(url);

@@ -113,6 +113,7 @@ impl Cluster {
         self.members.push(Member {
             client_url: url("http"),
             peer_url: url(self.plan.peer_scheme),
+            peer_listen_url: None,
             data_dir: self.dir.join(&name),
             log: self.dir.join(format!("{name}.log")),
             flags,
