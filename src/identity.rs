@@ -21,6 +21,8 @@ pub struct Founding {
     pub members: Vec<Member>,
     /// Whether it began the cluster, perhaps with others, and did not join one.
     pub is_new: bool,
+    /// Digest of the snapshot that all the first members began with, if they did: others must not take part.
+    pub origin: Option<u64>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -33,6 +35,8 @@ struct Form {
     members: Vec<MemberForm>,
     #[serde(default)]
     joined: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    origin: Option<String>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -77,6 +81,7 @@ fn parse(bytes: &[u8]) -> Option<Founding> {
         identity: Identity { cluster: number(&form.cluster_id)?, member: number(&form.member_id)? },
         members: form.members.into_iter().map(member).collect::<Option<_>>()?,
         is_new: !form.joined,
+        origin: form.origin.map(|origin| number(&origin).ok_or(())).transpose().ok()?,
     })
 }
 
@@ -94,6 +99,7 @@ pub fn store(dir: &Path, founding: &Founding) -> io::Result<()> {
         member_id: format!("{:x}", founding.identity.member),
         members: founding.members.iter().map(member).collect(),
         joined: !founding.is_new,
+        origin: founding.origin.map(|origin| format!("{origin:x}")),
     };
     let temporary = dir.join(TEMPORARY);
     let mut file = File::create(&temporary)?;
@@ -122,8 +128,13 @@ mod tests {
             identity: Identity { cluster: u64::MAX, member: 0x8e9e_05c5_2164_694d },
             members: vec![member(0x8e9e_05c5_2164_694d, "a"), Member { is_learner: true, ..member(1, "") }],
             is_new: false,
+            origin: None,
         };
-        for founding in [founding.clone(), Founding { is_new: true, members: Vec::new(), ..founding }] {
+        for founding in [
+            founding.clone(),
+            Founding { is_new: true, origin: Some(0xfeed), ..founding.clone() },
+            Founding { is_new: true, members: Vec::new(), ..founding },
+        ] {
             store(&dir, &founding).unwrap();
             assert_eq!(load(&dir).unwrap(), Some(founding));
         }
@@ -136,6 +147,6 @@ mod tests {
     fn a_file_of_the_first_versions_is_read() {
         let text = br#"{ "cluster_id": "cdf818194e3a8c32", "member_id": "8e9e05c52164694d" }"#;
         let identity = Identity { cluster: 0xcdf8_1819_4e3a_8c32, member: 0x8e9e_05c5_2164_694d };
-        assert_eq!(parse(text), Some(Founding { identity, members: Vec::new(), is_new: true }));
+        assert_eq!(parse(text), Some(Founding { identity, members: Vec::new(), is_new: true, origin: None }));
     }
 }

@@ -1,14 +1,14 @@
-//! `kvist snapshot`: save a snapshot of a running server, sum up a snapshot file, make a data directory of one. Flags and
+//! `kvist snapshot`: save a snapshot of a running server, sum up a snapshot file, make a member's directory of one. Flags and
 //! output are those of etcdctl and etcdutl; a file is of etcd's format whichever server it comes from.
 
 use super::progress::Bars;
 use super::{complain, say};
 use crate::client::{self, save::save};
 use crate::config::args::{self, Command};
-use crate::config::{Config, EndpointUrl};
+use crate::config::{Config, EndpointUrl, Initial};
 use crate::engine::Identity;
 use crate::import::Phase;
-use crate::import::restore::{self, Options};
+use crate::import::restore::{self, Founder, Options};
 use crate::import::status::{Status, status};
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -27,7 +27,11 @@ enum Action {
     Save(SaveArguments),
     /// Check a snapshot file and sum it up
     Status(StatusArguments),
-    /// Make a data directory of a snapshot of kvist or etcd
+    /// Make a member's data directory of a snapshot of kvist or etcd
+    ///
+    /// The member begins a new cluster with the keys, leases and users of the snapshot. For a cluster of several members, run
+    /// it for each, with the same file, --initial-cluster, --initial-cluster-token and --bump-revision, and with its own
+    /// --name and --initial-advertise-peer-urls. Then start all with the same flags.
     Restore(RestoreArguments),
 }
 
@@ -90,7 +94,7 @@ struct RestoreArguments {
     /// Name of the member
     #[arg(long, default_value = "default")]
     name: String,
-    /// The new cluster, as name=URL [default: <name>=<initial-advertise-peer-urls>]
+    /// All members of the new cluster, as name=URL,... [default: <name>=<initial-advertise-peer-urls>]
     #[arg(long)]
     initial_cluster: Option<String>,
     /// Token of the new cluster, from which its ids are made
@@ -236,8 +240,7 @@ impl RestoreArguments {
             data_dir: self.data_dir.clone().unwrap_or_else(|| format!("{}.kvist", self.name).into()),
             wal_dir: self.wal_dir.clone(),
             identity,
-            name: self.name.clone(),
-            peer_urls: config.cluster.advertise_peer.iter().map(EndpointUrl::to_string).collect(),
+            founders: config.cluster.initial.iter().map(|initial| founder(&config, initial)).collect(),
             skip_hash_check: self.skip_hash_check,
             bump: (bump > 0).then_some(bump),
         })
@@ -261,12 +264,15 @@ impl RestoreArguments {
         let (_, config) = settings.verify();
         let config = config.map_err(|e| e.to_string())?;
         config.check_bootstrap().map_err(|e| e.to_string())?;
-        if config.cluster.initial.len() > 1 {
-            return Err(
-                "a snapshot is restored to a cluster of one member; start it, and add the others then".into(),
-            );
-        }
         Ok(config)
+    }
+}
+
+fn founder(config: &Config, initial: &Initial) -> Founder {
+    Founder {
+        id: config.cluster.id_of(initial),
+        name: initial.name.clone(),
+        peer_urls: initial.urls.iter().map(EndpointUrl::to_string).collect(),
     }
 }
 

@@ -239,15 +239,31 @@ impl Config {
         }
         // Who joins has told the cluster its URLs already.
         if !cluster.existing && !same_addresses(&own.urls, &cluster.advertise_peer) {
-            return invalid(format!(
-                "--initial-cluster has {}={} but --initial-advertise-peer-urls is {}",
-                self.name,
-                join(&own.urls),
-                join(&cluster.advertise_peer)
-            ));
+            return invalid(mismatch(own, &cluster.advertise_peer));
         }
         Ok(())
     }
+}
+
+/// What to say of a member that is not reached where the list of members says.
+fn mismatch(own: &Initial, advertised: &[EndpointUrl]) -> String {
+    let named = |urls: &[EndpointUrl]| shown(&[Initial { name: own.name.clone(), urls: urls.to_vec() }]);
+    let missing = |from: &[EndpointUrl], urls: &[EndpointUrl]| -> Vec<EndpointUrl> {
+        urls.iter().filter(|url| !from.contains(url)).cloned().collect()
+    };
+    let unknown = missing(advertised, &own.urls);
+    if unknown.is_empty() {
+        let more = join(&missing(&own.urls, advertised));
+        return format!(
+            "--initial-advertise-peer-urls has {more} but missing from --initial-cluster={}",
+            named(&own.urls)
+        );
+    }
+    format!(
+        "--initial-cluster has {} but missing from --initial-advertise-peer-urls={}",
+        named(&unknown),
+        join(advertised)
+    )
 }
 
 fn or_default<T: Default + PartialEq>(value: T, default: T) -> T {

@@ -76,8 +76,12 @@ pub fn parse_member(json: &[u8]) -> Option<Member> {
 }
 
 impl Backend {
-    /// Opens a snapshot, and checks its checksum unless told to skip that.
-    pub fn open_snapshot(path: &Path, skip_hash_check: bool, progress: Progress<'_>) -> Result<Backend> {
+    /// Opens a snapshot, and checks its checksum unless told to skip that. Gives the checksum that it should have, too.
+    pub fn open_snapshot(
+        path: &Path,
+        skip_hash_check: bool,
+        progress: Progress<'_>,
+    ) -> Result<(Backend, [u8; CHECKSUM_BYTES as usize])> {
         let mut file = File::open(path).map_err(Error::io(path))?;
         let len = file.metadata().map_err(Error::io(path))?.len();
         let has_checksum = len % SECTOR_BYTES == CHECKSUM_BYTES;
@@ -85,10 +89,16 @@ impl Backend {
             return Err(Error::Refused("snapshot missing hash but --skip-hash-check=false".into()));
         }
         let data = if has_checksum { len - CHECKSUM_BYTES } else { len };
+        let found = sha(&mut file, data, progress).map_err(Error::io(path))?;
         if !skip_hash_check {
-            check_sha(&mut file, data, progress).map_err(Error::io(path))??;
+            let mut expected = [0; CHECKSUM_BYTES as usize];
+            file.read_exact_at(&mut expected, data).map_err(Error::io(path))?;
+            if found != expected {
+                let (expected, found) = (go_bytes(&expected), go_bytes(&found));
+                return Err(Error::Refused(format!("expected sha256 {expected}, got {found}")));
+            }
         }
-        Backend::new(path, file, data)
+        Ok((Backend::new(path, file, data)?, found))
     }
 
     /// Opens a file with or without a checksum behind it, and looks at none.
@@ -317,9 +327,7 @@ pub fn alarm_kind(number: i32) -> Option<AlarmKind> {
 }
 
 /// Compares the SHA-256 of the first `len` bytes with the one behind them.
-fn check_sha(file: &mut File, len: u64, progress: Progress<'_>) -> std::io::Result<Result<()>> {
-    let mut expected = [0; CHECKSUM_BYTES as usize];
-    file.read_exact_at(&mut expected, len)?;
+fn sha(file: &mut File, len: u64, progress: Progress<'_>) -> std::io::Result<[u8; CHECKSUM_BYTES as usize]> {
     let mut hash = Sha256::new();
     let mut chunk = vec![0; CHUNK_BYTES];
     let mut rest = file.take(len);
@@ -333,11 +341,7 @@ fn check_sha(file: &mut File, len: u64, progress: Progress<'_>) -> std::io::Resu
         done += read as u64;
         progress(Phase::Checksum, done, len);
     }
-    let found: [u8; CHECKSUM_BYTES as usize] = hash.finalize().into();
-    if found == expected {
-        return Ok(Ok(()));
-    }
-    Ok(Err(Error::Refused(format!("expected sha256 {}, got {}", go_bytes(&expected), go_bytes(&found)))))
+    Ok(hash.finalize().into())
 }
 
 /// Bytes as Go prints a slice of them.

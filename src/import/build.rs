@@ -5,17 +5,17 @@ use super::backend::Backend;
 use super::target::Target;
 use super::{Error, Progress, Result};
 use crate::auth;
+use crate::engine::Origin;
 use crate::engine::apply::{Applier, LogPosition};
 use crate::engine::command::{Command, Member};
 use crate::engine::entry::Entry;
-use crate::engine::{Identity, Origin};
 use crate::identity::{self, Founding};
 use crate::mvcc::load::Loader;
 use crate::mvcc::{self, Store};
 use crate::raft::{self, Peer};
 use crate::storage;
 use crate::storage::Env;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// Leases recorded in one command.
@@ -89,18 +89,19 @@ impl Builder {
         Ok(())
     }
 
-    /// Adds who the member is, and the log that it goes on with from `term`, and puts everything in place.
-    pub fn finish(mut self, target: Target, identity: Identity, member: Member, term: u64) -> Result<()> {
-        let peer = Peer { name: member.name.clone(), urls: member.peer_urls.clone() };
-        self.apply(Origin::Server, Command::PublishMember(member))?;
+    /// Adds who the member is, with whom, and the log that it goes on with from `term`, and puts everything in place.
+    pub fn finish(mut self, target: Target, founding: &Founding, term: u64) -> Result<()> {
+        let Founding { identity, members, .. } = founding;
+        self.applier.found_members(members);
+        let peer = |member: &Member| Peer { name: member.name.clone(), urls: member.peer_urls.clone() };
+        let peers: BTreeMap<_, _> = members.iter().map(|member| (member.id, peer(member))).collect();
         let wal_dir = target.wal_dir();
-        let membership = raft::seed(&wal_dir, identity.member, peer, self.position, term);
+        let membership = raft::seed(&wal_dir, identity.member, peers, self.position, term);
         let membership = membership.map_err(Error::io(&wal_dir))?;
         self.applier.set_membership(self.position, membership);
         self.flush()?;
         drop((self.applier, self.store));
-        let founding = Founding { identity, members: Vec::new(), is_new: true };
-        identity::store(&target.member_dir(), &founding).map_err(Error::io(&target.member_dir()))?;
+        identity::store(&target.member_dir(), founding).map_err(Error::io(&target.member_dir()))?;
         target.commit()
     }
 }

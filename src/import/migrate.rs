@@ -10,6 +10,7 @@ use super::{Error, Progress, Result};
 use crate::engine::Identity;
 use crate::engine::apply::LogPosition;
 use crate::engine::command::Member;
+use crate::identity::Founding;
 use crate::types::MemberId;
 use fs4::fs_std::FileExt;
 use std::collections::BTreeMap;
@@ -72,7 +73,8 @@ pub fn migrate(options: &Options, progress: Progress<'_>) -> Result<Report> {
         revision: builder.store().revision(),
         replayed: survey.missing(),
     };
-    builder.finish(target, identity, member, survey.state.term())?;
+    let founding = Founding { identity, members: vec![member], is_new: true, origin: None };
+    builder.finish(target, &founding, survey.state.term())?;
     Ok(report)
 }
 

@@ -1,7 +1,8 @@
 //! The log of a member that begins with a state from elsewhere: nothing but the position that the state stands for.
 //!
 //! Always true: the log ends where the state ends, and everything up to there counts as purged. So the member starts as
-//! one that was stopped right after a flush. Called by `import`.
+//! one that was stopped right after a flush. If several begin with the same state at the same position, they elect a leader
+//! among them, which needs no entry before its own. Called by `import`.
 
 use super::wal::{self, Batch, Durability, Wal};
 use super::{Membership, Peer, StoredMembership, Vote, codec};
@@ -11,11 +12,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::Path;
 
-/// Starts a log in `dir` for a cluster of the member `id` alone, behind the entry at `position`, in `term` or a later
-/// one. Returns the membership as the state must store it. Durable when it returns.
-pub fn seed(dir: &Path, id: MemberId, peer: Peer, position: LogPosition, term: u64) -> io::Result<Vec<u8>> {
-    let membership = Membership::new(vec![BTreeSet::from([id])], BTreeMap::from([(id, peer)]));
-    let membership = membership.map_err(io::Error::other)?;
+/// Starts a log in `dir` for the member `id` of a cluster in which all `members` vote, behind the entry at `position`, in
+/// `term` or a later one. Returns the membership as the state must store it. Durable when it returns.
+pub fn seed(
+    dir: &Path,
+    id: MemberId,
+    members: BTreeMap<MemberId, Peer>,
+    position: LogPosition,
+    term: u64,
+) -> io::Result<Vec<u8>> {
+    let voters: BTreeSet<MemberId> = members.keys().copied().collect();
+    let membership = Membership::new(vec![voters], members).map_err(io::Error::other)?;
     let (wal, recovered) = Wal::open(wal::Options::new(dir)).map_err(io::Error::other)?;
     if recovered != wal::Recovered::default() {
         return Err(io::Error::new(io::ErrorKind::AlreadyExists, "there is a raft log already"));

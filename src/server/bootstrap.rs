@@ -127,7 +127,7 @@ impl<'c> Others<'c> {
                 check_running(&running, identity)?;
             }
         }
-        Ok(Founding { identity, members, is_new: true })
+        Ok(Founding { identity, members, is_new: true, origin: None })
     }
 
     /// Learns from the members of a cluster who this one is there.
@@ -207,7 +207,7 @@ impl<'c> Others<'c> {
             return Err(Error::Lost(me.id));
         }
         let identity = Identity { cluster: running.id, member: me.id };
-        Ok(Founding { identity, members, is_new: false })
+        Ok(Founding { identity, members, is_new: false, origin: None })
     }
 
     /// Asks the others at once; the answers in the order in which they come.

@@ -159,7 +159,7 @@ impl Running {
 
 /// Starts a member. If it votes alone, it leads and is known when this returns.
 pub async fn start(config: &Config, founding: Founding) -> Result<Running, Error> {
-    let Founding { identity, members, is_new } = founding;
+    let Founding { identity, members, is_new, origin } = founding;
     let member_dir = config.member_dir();
     let quota = config.storage.quota_bytes;
     let env = Env::open(&mvcc::defrag::current_dir(&member_dir)?, quota.unwrap_or(QUOTA_UNLIMITED))
@@ -223,7 +223,7 @@ pub async fn start(config: &Config, founding: Founding) -> Result<Running, Error
         wolf: (config.peer_transport.transport == Transport::Wolf).then(|| wolf.clone()),
     };
     let me = peer::Identity { cluster: identity.cluster, member: identity.member };
-    let links = Links::new(me, connector(config)?, election_timeout);
+    let links = Links::new(me, connector(config)?, election_timeout).with_origin(origin);
     let state = raft::State {
         applier: Arc::clone(&applier),
         store: Arc::clone(&store),

@@ -15,6 +15,7 @@ mod quorum;
 mod recovery;
 mod refusals;
 mod replaced;
+mod restored;
 mod storage;
 #[path = "../support/mod.rs"]
 mod support;

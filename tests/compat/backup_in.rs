@@ -232,6 +232,11 @@ async fn what_does_not_fit_is_refused() {
     assert_eq!(restore(&good, &["--mark-compacted"]), both);
     let name = restore(&good, &["--name=m2", "--initial-cluster=m1=http://localhost:2380"]);
     assert!(name.contains("couldn't find local name \"m2\" in the initial cluster configuration"), "{name}");
+    let two = "--initial-cluster=m1=http://localhost:1,m2=http://localhost:2";
+    let urls = restore(&good, &["--name=m2", two, "--initial-advertise-peer-urls=http://localhost:1"]);
+    let expected = "--initial-cluster has m2=http://localhost:2 but missing from \
+                    --initial-advertise-peer-urls=http://localhost:1";
+    assert!(urls.contains(expected), "{urls}");
 
     std::fs::create_dir_all(target.join("something")).expect("create");
     let text = restore(&good, &[]);

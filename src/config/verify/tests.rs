@@ -193,8 +193,16 @@ fn what_does_not_fit_is_refused_with_the_words_of_etcd() {
         ),
         (
             &["--initial-cluster=default=http://127.0.0.1:1,b=http://127.0.0.1:3"],
-            "--initial-cluster has default=http://127.0.0.1:1 but --initial-advertise-peer-urls is \
-             http://localhost:2380",
+            "--initial-cluster has default=http://127.0.0.1:1 but missing from \
+             --initial-advertise-peer-urls=http://localhost:2380",
+        ),
+        (
+            &[
+                "--initial-cluster=default=http://localhost:2380,b=http://127.0.0.1:3",
+                "--initial-advertise-peer-urls=http://localhost:2380,http://127.0.0.1:9",
+            ],
+            "--initial-advertise-peer-urls has http://127.0.0.1:9 but missing from \
+             --initial-cluster=default=http://localhost:2380",
         ),
         (
             &["--feature-gates=LeaseCheckpointPersist=true"],

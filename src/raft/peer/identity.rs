@@ -10,6 +10,8 @@ use tonic::{Code, Status};
 const CLUSTER: &str = "kvist-cluster";
 const FROM: &str = "kvist-from";
 const TO: &str = "kvist-to";
+/// Only in calls of members that were restored from a snapshot together.
+const ORIGIN: &str = "kvist-origin";
 /// The same refusal of the same caller is logged once in this time.
 const LOG_INTERVAL: Duration = Duration::from_secs(10);
 /// How a member learns that it was removed; the code is used for nothing else here.
@@ -33,6 +35,11 @@ impl Identity {
     }
 }
 
+/// Says in a call what the caller was restored from.
+pub fn sign_origin(origin: u64, metadata: &mut MetadataMap) {
+    metadata.insert(ORIGIN, format!("{origin:x}").parse().expect("hexadecimal digits are ASCII"));
+}
+
 /// Whether a refusal says that the caller was removed from the cluster.
 pub fn tells_removal(status: &Status) -> bool {
     status.code() == REMOVED
@@ -41,14 +48,19 @@ pub fn tells_removal(status: &Status) -> bool {
 /// Lets members in, and nobody else.
 pub struct Gate {
     me: Identity,
+    origin: Option<u64>,
     is_removed: Box<dyn Fn(MemberId) -> bool + Send + Sync>,
     logged: Mutex<HashMap<String, Instant>>,
 }
 
 impl Gate {
-    /// For calls to `me`; `is_removed` knows who was a member and is none any more.
-    pub fn new(me: Identity, is_removed: impl Fn(MemberId) -> bool + Send + Sync + 'static) -> Gate {
-        Gate { me, is_removed: Box::new(is_removed), logged: Mutex::default() }
+    /// For calls to `me`, which was restored from `origin`; `is_removed` knows who was a member and is none any more.
+    pub fn new(
+        me: Identity,
+        origin: Option<u64>,
+        is_removed: impl Fn(MemberId) -> bool + Send + Sync + 'static,
+    ) -> Gate {
+        Gate { me, origin, is_removed: Box::new(is_removed), logged: Mutex::default() }
     }
 
     /// Says who calls, or why that one may not.
@@ -69,6 +81,15 @@ impl Gate {
         if to != self.me.member {
             return Err(self.refuse(format!(
                 "member ID mismatch: member {from:x} called {to:x}, this is {:x}",
+                self.me.member
+            )));
+        }
+        // Who came later has none, and got its state from those who have.
+        if let (Some(origin), Some(own)) = (read(ORIGIN), self.origin)
+            && origin != own
+        {
+            return Err(self.refuse(format!(
+                "snapshot mismatch: member {from:x} was restored from another snapshot than {:x}, or with other flags",
                 self.me.member
             )));
         }
@@ -99,7 +120,7 @@ mod tests {
 
     #[test]
     fn strangers_members_of_other_clusters_and_removed_ones_are_refused() {
-        let gate = Gate::new(Identity { cluster: 0xc, member: 1 }, |id| id == 9);
+        let gate = Gate::new(Identity { cluster: 0xc, member: 1 }, None, |id| id == 9);
         let call = |cluster, from, to| {
             let mut metadata = MetadataMap::new();
             Identity { cluster, member: from }.sign(to, &mut metadata);
@@ -117,5 +138,21 @@ mod tests {
             assert!(status.message().contains(text) && !tells_removal(&status), "{status}");
         }
         assert!(tells_removal(&call(0xc, 9, 1).unwrap_err()));
+    }
+
+    #[test]
+    fn members_that_were_restored_from_different_snapshots_refuse_each_other() {
+        let me = Identity { cluster: 0xc, member: 1 };
+        let call = |own, origin: Option<u64>| {
+            let mut metadata = MetadataMap::new();
+            Identity { member: 2, ..me }.sign(1, &mut metadata);
+            origin.into_iter().for_each(|origin| sign_origin(origin, &mut metadata));
+            Gate::new(me, own, |_| false).admit(&metadata)
+        };
+        for (own, origin) in [(None, None), (Some(7), Some(7)), (Some(7), None), (None, Some(7))] {
+            assert_eq!(call(own, origin).unwrap(), 2);
+        }
+        let refused = call(Some(7), Some(8)).unwrap_err();
+        assert!(refused.message().contains("snapshot mismatch") && !tells_removal(&refused), "{refused}");
     }
 }

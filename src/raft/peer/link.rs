@@ -1,6 +1,6 @@
 //! Connections to peers: where each is reached, over TLS or not, and when it last was.
 
-use super::identity::Identity;
+use super::identity::{Identity, sign_origin};
 use crate::tls::client::{Connector, Protocol};
 use crate::types::MemberId;
 use hyper_util::rt::TokioIo;
@@ -37,6 +37,7 @@ pub struct Link(Arc<Inner>);
 
 struct Inner {
     me: Identity,
+    origin: Option<u64>,
     target: MemberId,
     urls: Mutex<Vec<String>>,
     log: Channel,
@@ -78,6 +79,9 @@ impl Link {
     pub fn signed<T>(&self, message: T) -> Request<T> {
         let mut request = Request::new(message);
         self.0.me.sign(self.0.target, request.metadata_mut());
+        if let Some(origin) = self.0.origin {
+            sign_origin(origin, request.metadata_mut());
+        }
         request
     }
 }
@@ -88,6 +92,7 @@ pub struct Links(Arc<All>);
 
 struct All {
     me: Identity,
+    origin: Option<u64>,
     connector: Option<Arc<Connector>>,
     /// Without a sign of life for so long, a connection is given up.
     patience: Duration,
@@ -97,7 +102,18 @@ struct All {
 impl Links {
     /// Ways that begin at `me`. `connector` makes TLS of connections to `https` URLs.
     pub fn new(me: Identity, connector: Option<Arc<Connector>>, patience: Duration) -> Links {
-        Links(Arc::new(All { me, connector, patience, links: Mutex::default() }))
+        Links(Arc::new(All { me, origin: None, connector, patience, links: Mutex::default() }))
+    }
+
+    /// The same for a member that was restored from `origin`. Before the first use.
+    pub fn with_origin(mut self, origin: Option<u64>) -> Links {
+        Arc::get_mut(&mut self.0).expect("nobody else has it yet").origin = origin;
+        self
+    }
+
+    /// What this member was restored from.
+    pub fn origin(&self) -> Option<u64> {
+        self.0.origin
     }
 
     /// Who this member is.
@@ -141,6 +157,7 @@ impl Links {
             };
             Inner {
                 me: self.0.me,
+                origin: self.0.origin,
                 target,
                 urls: Mutex::new(urls.to_vec()),
                 log: channel(),

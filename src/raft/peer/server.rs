@@ -59,7 +59,7 @@ impl Service {
         inbox: Inbox,
     ) -> PeerServer<Service> {
         let of = Arc::clone(&node);
-        let gate = Gate::new(me, move |id| of.is_removed(id));
+        let gate = Gate::new(me, node.links().origin(), move |id| of.is_removed(id));
         let service = Service { node, gate, engine, inbox, receiving: Mutex::default() };
         PeerServer::new(service).max_decoding_message_size(usize::MAX).max_encoding_message_size(usize::MAX)
     }
