@@ -9,7 +9,7 @@ use prost::Message;
 
 use crate::capture::{Capture, WOLF};
 use crate::cluster::{Cluster, Plan, READY_TIMEOUT, eventually};
-use crate::support::{free_port, is_foreign_server};
+use crate::support::{free_port, is_foreign_server, wait_until};
 
 async fn metrics(cluster: &Cluster, index: usize) -> Option<serde_json::Value> {
     let mut client = RaftClient::connect(cluster.members[index].peer_url.clone()).await.ok()?;
@@ -149,11 +149,16 @@ async fn the_lead_is_handed_over_by_wolf_raft() {
     }
     let mut cluster = Cluster::start_with(Plan::of(3).with(&["--peer-transport=wolf"])).await;
     let leader = cluster.leader().await;
-    let (by, next) = (cluster.other(leader), cluster.other(leader));
-    let id = cluster.id(next).await;
+    let next = cluster.other(leader);
+    let (id, old) = (cluster.id(next).await, cluster.id(leader).await);
     cluster.api(leader).move_leader(id).await.expect("move the leader");
     assert_eq!(cluster.leader().await, next);
-    cluster.api(by).put("key", "1").await.expect("put");
+    cluster.api(leader).put("key", "1").await.expect("put");
+    // It hands over to those only that it knows to be there.
+    let active = format!(r#""msg":"peer became active","peer-id":"{old:x}""#);
+    wait_until("the old leader to follow", READY_TIMEOUT, || {
+        cluster.members[next].log_text().contains(&active)
+    });
     cluster.members[next].terminate();
     let log = cluster.members[next].log_text();
     assert!(log.contains("leadership transfer finished"), "{log}");
