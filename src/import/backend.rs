@@ -326,7 +326,7 @@ pub fn alarm_kind(number: i32) -> Option<AlarmKind> {
     }
 }
 
-/// Compares the SHA-256 of the first `len` bytes with the one behind them.
+/// SHA-256 of the first `len` bytes.
 fn sha(file: &mut File, len: u64, progress: Progress<'_>) -> std::io::Result<[u8; CHECKSUM_BYTES as usize]> {
     let mut hash = Sha256::new();
     let mut chunk = vec![0; CHUNK_BYTES];

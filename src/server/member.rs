@@ -203,6 +203,7 @@ pub async fn start(config: &Config, founding: Founding) -> Result<Running, Error
         code_base: config.peer_transport.code_base,
         dir: member_dir.clone(),
         quota: quota.unwrap_or(QUOTA_UNLIMITED),
+        origin,
     };
     let options = raft::Options {
         id: identity.member,

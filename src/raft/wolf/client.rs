@@ -4,9 +4,9 @@ use super::super::network::Activity;
 use super::super::peer::{Lane, Link};
 use super::super::{LogEntry, Payload, Snapshot, SnapshotData, Types, Vote};
 use super::{
-    CLUSTER, EXTENSIONS, FROM, INLINE_BYTES_MAX, MESSAGE_BYTES_MAX, Options, PRE_VOTE, REMOVED, TARGET,
-    TRANSFER, VOTE_KIND, ascii, code_of, from_wire, json, read_last_log, read_number, read_vote, snapshot,
-    to_wire,
+    CLUSTER, EXTENSIONS, FROM, INLINE_BYTES_MAX, MESSAGE_BYTES_MAX, ORIGIN, Options, PRE_VOTE, REMOVED,
+    TARGET, TRANSFER, VOTE_KIND, ascii, code_of, from_wire, json, read_last_log, read_number, read_vote,
+    snapshot, to_wire,
 };
 use crate::pb::wolf::raft_append_entries_res::Response as Appended;
 use crate::pb::wolf::raft_client::RaftClient;
@@ -106,6 +106,9 @@ impl Client {
         let ids = [(CLUSTER, self.link.cluster()), (FROM, self.link.me()), (TARGET, self.link.target())];
         for (name, id) in ids {
             request.metadata_mut().insert(name, ascii(&id.to_string()));
+        }
+        if let Some(origin) = self.options.origin {
+            request.metadata_mut().insert(ORIGIN, ascii(&origin.to_string()));
         }
         request
     }

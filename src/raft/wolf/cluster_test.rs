@@ -74,7 +74,7 @@ impl RaftNetworkFactory<Types> for Wire {
 }
 
 fn options(dir: &std::path::Path) -> Options {
-    Options { gzip: false, code_base: 0, dir: dir.to_owned(), quota: QUOTA }
+    Options { gzip: false, code_base: 0, dir: dir.to_owned(), quota: QUOTA, origin: None }
 }
 
 /// What a service asks of its member. `GONE` was removed, and who promises a vote gets a read index of its term.
@@ -565,7 +565,7 @@ async fn wolf_22_another_leader_goes_on() {
 #[tokio::test]
 async fn wolf_26_29_gzip_and_addresses() {
     use tonic::codec::CompressionEncoding;
-    let (members, _) = members_with(1, 1, |options| options.gzip = true).await;
+    let (members, _) = members_with(1, 1, |options| (options.gzip, options.origin) = (true, Some(7))).await;
     let mut client = members[0]
         .client()
         .send_compressed(CompressionEncoding::Gzip)
@@ -574,7 +574,7 @@ async fn wolf_26_29_gzip_and_addresses() {
     assert_eq!(answer.metadata().get("grpc-encoding").unwrap(), "gzip");
     assert_eq!(answer.metadata().get(EXTENSIONS).unwrap(), "1");
     let vote = RaftVoteReq { msg_id: "v".into(), term: 1, candidate_id: 2, ..RaftVoteReq::default() };
-    for (name, value) in [(CLUSTER, "13"), (TARGET, "2"), (CLUSTER, "x")] {
+    for (name, value) in [(CLUSTER, "13"), (TARGET, "2"), (CLUSTER, "x"), (ORIGIN, "8")] {
         let mut request = Request::new(vote.clone());
         request.metadata_mut().insert(name, ascii(value));
         let answer = client.vote(request).await.unwrap().into_inner().response.unwrap();
@@ -585,6 +585,7 @@ async fn wolf_26_29_gzip_and_addresses() {
     }
     let mut request = Request::new(vote);
     request.metadata_mut().insert(CLUSTER, ascii(&CLUSTER_ID.to_string()));
+    request.metadata_mut().insert(ORIGIN, ascii("7"));
     request.metadata_mut().insert(VOTE_KIND, ascii(PRE_VOTE));
     let answer = client.vote(request.map(|vote| vote)).await.unwrap().into_inner().response.unwrap();
     assert!(matches!(answer, raft_vote_res::Response::OkRes(ok) if ok.vote_granted));

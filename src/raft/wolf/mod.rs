@@ -52,6 +52,8 @@ const CLUSTER: &str = "wolf-cluster";
 const TARGET: &str = "wolf-target";
 /// Who calls; decimal.
 const FROM: &str = "wolf-from";
+/// Digest of what the caller was restored from, decimal; only if it was.
+const ORIGIN: &str = "wolf-origin";
 /// `1` in answers to a caller that was removed from the cluster.
 const REMOVED: &str = "wolf-removed";
 /// `1` in answers of servers that know all of this metadata.
@@ -87,6 +89,8 @@ pub struct Options {
     pub dir: PathBuf,
     /// Bytes that the database of a received snapshot may have.
     pub quota: u64,
+    /// Digest of what this member was restored from, if it was, together with others.
+    pub origin: Option<u64>,
 }
 
 /// The term and index of a log id; both 0 for none.

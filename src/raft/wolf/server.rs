@@ -10,9 +10,9 @@ use super::answers::{Member, Real, Told};
 use super::append::Beside;
 use super::snapshot::{Inbox, Piece};
 use super::{
-    CLUSTER, EXTENSIONS, FROM, LAST_LOG, MESSAGE_BYTES_MAX, Options, PRE_VOTE, READ_INDEX, REFUSED, REMOVED,
-    TARGET, TERM_MAX, TRANSFER, VOTE, VOTE_KIND, ascii, error, from_wire, read_number, text, to_wire,
-    vote_text, write_numbers,
+    CLUSTER, EXTENSIONS, FROM, LAST_LOG, MESSAGE_BYTES_MAX, ORIGIN, Options, PRE_VOTE, READ_INDEX, REFUSED,
+    REMOVED, TARGET, TERM_MAX, TRANSFER, VOTE, VOTE_KIND, ascii, error, from_wire, read_number, text,
+    to_wire, vote_text, write_numbers,
 };
 use crate::engine::Engine;
 use crate::pb::wolf::raft_server::{Raft as Calls, RaftServer};
@@ -143,6 +143,13 @@ impl Inner {
             if metadata.contains_key(name) && read_number(metadata, name) != Some(ours) {
                 return Err((code, format!("{name} is not {ours}, which is who this is")));
             }
+        }
+        // Who came later has none, and got its state from those who have.
+        if let (Some(origin), Some(own)) = (read_number(metadata, ORIGIN), self.options.origin)
+            && origin != own
+        {
+            let msg = "snapshot mismatch: the caller was restored from another snapshot, or with other flags";
+            return Err((code, msg.to_owned()));
         }
         if !metadata.contains_key(CLUSTER) {
             tracing::warn!("a call of wolf.raft says not which cluster it means");
