@@ -2,12 +2,15 @@
 //!
 //! We rely on: one leader a term (standard Raft leader ids), votes and entries in one ordered, synced stream (`wal`), an
 //! apply path that answers each proposal (thesis §3, §6.4). We keep out of: openraft's snapshot and purge policies. A snapshot *is* the state
-//! environment at its last flush, and the log is purged only below that, with a wide margin, because openraft panics when a
-//! purge overtakes queued work (openraft #2116). A fatal error of openraft ends the process: a restart takes a moment.
+//! environment at its last flush, and the log is purged only below that. Snapshots of others are installed one at a time:
+//! openraft panics when two overlap (openraft #2116, `install_race_test`). A fatal error of openraft ends the process: a
+//! restart takes a moment.
 
 mod alone;
 mod codec;
 mod facade;
+#[cfg(test)]
+mod install_race_test;
 mod leadership;
 mod log_store;
 mod members;

@@ -1,7 +1,7 @@
 //! Which log entries are kept.
 //!
-//! openraft purges only what is in a snapshot; here the last flush is one. A purge must never come near entries that are
-//! still to be applied (openraft #2116), hence the margin.
+//! openraft purges only what is in a snapshot; here the last flush is one. Entries that are still to be applied come after it,
+//! so that no purge reaches them. The margin is for followers: one that lacks no more than that gets entries, not a snapshot.
 
 use super::node::Node;
 use crate::engine::apply::LogPosition;

@@ -45,8 +45,8 @@ async fn the_last_member_goes_on_alone() {
     cluster.same_hash(&[last, fresh]).await;
 }
 
-/// The log is purged right behind the flush while entries pour in: nobody may lose what is still to be applied
-/// (openraft #2116), and nobody may stop.
+/// The log is purged right behind the flush while entries pour in and go to followers: nobody may lose one, and nobody may
+/// stop.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_log_is_purged_under_load() {
     let plan = Plan::of(3).with(&["--snapshot-count=500", "--snapshot-catchup-entries=500"]);
