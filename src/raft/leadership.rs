@@ -109,7 +109,12 @@ impl Node {
                         drop(sender.send(fatal.to_string()));
                         return;
                     }
-                    Ok(()) if changed.is_err() => return,
+                    // After a panic the state is what it was.
+                    Ok(()) if changed.is_err() => {
+                        self.is_sole_voter_leader.store(false, Ordering::SeqCst);
+                        drop(sender.send("it panicked".to_owned()));
+                        return;
+                    }
                     Ok(()) => {}
                 }
             }

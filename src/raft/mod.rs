@@ -11,6 +11,7 @@ mod codec;
 mod facade;
 #[cfg(test)]
 mod install_race_test;
+mod installs;
 mod leadership;
 mod log_store;
 mod members;

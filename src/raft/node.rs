@@ -1,6 +1,7 @@
 //! This member's part in consensus: what it is made of, and how it starts. The engine sees it through `facade`.
 
 use super::alone::go_on_alone;
+use super::installs::Installs;
 use super::leadership::Leadership;
 use super::log_store::LogStore;
 use super::network::{Activity, Network};
@@ -67,6 +68,7 @@ pub struct Node {
     pub(super) links: Links,
     pub(super) activity: Activity,
     pub(super) transports: Transports,
+    pub(super) installs: Installs,
     pub(super) applier: Arc<Mutex<Applier>>,
     pub(super) applied: watch::Receiver<LogPosition>,
     pub(super) waiting: Arc<Waiting>,
@@ -151,6 +153,7 @@ impl Node {
             links: links.clone(),
             activity,
             transports: transports.clone(),
+            installs: Installs::default(),
             applier,
             applied,
             waiting: Arc::clone(&waiting),
@@ -276,6 +279,10 @@ impl Node {
 
     pub(super) fn activity(&self) -> &Activity {
         &self.activity
+    }
+
+    pub(super) fn installs(&self) -> &Installs {
+        &self.installs
     }
 
     pub(super) fn transports(&self) -> &Transports {

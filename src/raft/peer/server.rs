@@ -137,9 +137,9 @@ impl Peer for Service {
         let snapshot = SnapshotData::Received(received).with_meta().map_err(fatal)?;
         let snapshot = snapshot.ok_or_else(|| Status::invalid_argument("a snapshot of nothing"))?;
         let index = snapshot.meta.last_log_id.as_ref().map_or(0, |id| id.index);
-        let answer = self.node.raft().install_full_snapshot(vote, snapshot).await.map_err(fatal)?;
+        let vote = self.node.installs().install(self.node.raft(), vote, snapshot).await.map_err(fatal)?;
         tracing::info!(index, "received and installed database snapshot");
-        Ok(Response::new(pb::SnapshotResponse { vote: Some(wire::from_vote(&answer.vote)) }))
+        Ok(Response::new(pb::SnapshotResponse { vote: Some(wire::from_vote(&vote)) }))
     }
 
     async fn transfer_leader(

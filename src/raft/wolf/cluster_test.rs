@@ -1,5 +1,6 @@
 //! Members that know each other by `wolf.raft` alone, in one process, and whoever else may call them.
 
+use super::super::installs::Installs;
 use super::super::log_store::LogStore;
 use super::super::network::Activity;
 use super::super::peer::{Identity, Link, Links};
@@ -165,6 +166,7 @@ async fn start(
         table,
         links,
         member,
+        installs: Installs::default(),
         options,
     });
     let address = listener.local_addr().unwrap();

@@ -1,6 +1,7 @@
 //! Answers other members, and whoever wants to look: the five calls of `wolf.raft` over this member's part in consensus.
 //! Whatever comes is checked before openraft sees it, since openraft takes what a cluster cannot produce for a bug and panics.
 
+use super::super::installs::Installs;
 use super::super::log_store::LogStore;
 use super::super::node::Node;
 use super::super::peer::Link;
@@ -50,6 +51,7 @@ pub(super) struct Inner {
     pub(super) links: Vec<Link>,
     /// The snapshot that is coming in.
     inbox: Mutex<Inbox>,
+    installs: Installs,
     options: Options,
 }
 
@@ -68,6 +70,7 @@ pub(super) struct Parts {
     /// Connections to those of them that are not us.
     pub links: Vec<Link>,
     pub member: Box<dyn Member>,
+    pub installs: Installs,
     pub options: Options,
 }
 
@@ -85,15 +88,16 @@ impl Service {
         let links = others.map(|(id, peer)| node.links().to(*id, &peer.urls)).collect();
         let (raft, log) = (node.raft().clone(), node.log().clone());
         let member = Box::new(Real { node: Arc::clone(node), engine });
-        Service::new(Parts { raft, log, cluster, me, table, links, member, options }).into_server()
+        let installs = node.installs().clone();
+        Service::new(Parts { raft, log, cluster, me, table, links, member, installs, options }).into_server()
     }
 
     pub(super) fn new(parts: Parts) -> Service {
-        let Parts { raft, log, cluster, me, mut table, links, member, options } = parts;
+        let Parts { raft, log, cluster, me, mut table, links, member, installs, options } = parts;
         table.sort_by_key(|(id, _)| *id);
         let table = Arc::new(table);
         let inbox = Mutex::new(Inbox::new(options.dir.clone(), options.quota));
-        Service(Arc::new(Inner { raft, log, cluster, me, member, table, links, inbox, options }))
+        Service(Arc::new(Inner { raft, log, cluster, me, member, table, links, inbox, installs, options }))
     }
 
     pub(super) fn into_server(self) -> RaftServer<Service> {
@@ -225,9 +229,7 @@ impl Inner {
         let mut inbox = self.inbox.lock().await;
         let Some(received) = inbox.take(piece).await.map_err(failed)? else { return Ok(vote) };
         self.check_snapshot(last).await.map_err(failed)?;
-        let answer =
-            self.raft.install_full_snapshot(vote, received).await.map_err(|e| failed(e.to_string()))?;
-        Ok(answer.vote)
+        self.installs.install(&self.raft, vote, received).await.map_err(failed)
     }
 
     /// A snapshot cannot contradict what is committed here.
