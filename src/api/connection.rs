@@ -5,9 +5,11 @@ use super::coalesce::Coalesced;
 use super::detect::{self, Prefixed};
 use super::door::{Door, Requests};
 use super::guard::Guard;
+use crate::metrics::traffic::{Counted, Tally};
 use crate::shutdown::Shutdown;
 use hyper::server::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 
@@ -135,7 +137,11 @@ where
             let stream = TokioIo::new(Guard::new(stream, least));
             until_shutdown(builder.serve_connection(stream, requests), shutdown).await
         }
-        None => until_shutdown(builder.serve_connection(TokioIo::new(stream), requests), shutdown).await,
+        None => {
+            let tally = Arc::new(Tally::default());
+            let stream = TokioIo::new(Counted::new(stream, Arc::clone(&tally)));
+            until_shutdown(builder.serve_connection(stream, requests.counted(tally)), shutdown).await
+        }
     }
 }
 

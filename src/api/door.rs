@@ -5,11 +5,14 @@ use super::caller::CommonName;
 use super::connection::Accepted;
 use super::grpc::{Front, Reply};
 use super::http::Http;
+use crate::metrics::peers::Peer;
+use crate::metrics::traffic::Tally;
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
-use http::{HeaderValue, Request, Response, StatusCode, Version};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
 use std::convert::Infallible;
+use std::sync::Arc;
 use tonic::body::Body;
 use tonic::service::Routes;
 use tower_service::Service;
@@ -19,7 +22,11 @@ use tower_service::Service;
 pub struct Door {
     grpc: Option<Grpc>,
     http: Option<Http>,
+    callers: Option<Callers>,
 }
+
+/// Tells from the head of a request which other member it comes from.
+pub type Callers = Arc<dyn Fn(&HeaderMap) -> Option<Arc<Peer>> + Send + Sync>;
 
 /// Services for other members, whoever offers them.
 pub type Members = Routes;
@@ -48,7 +55,12 @@ impl Grpc {
 impl Door {
     /// What is served; at least one of the two.
     pub fn new(grpc: Option<Grpc>, http: Option<Http>) -> Door {
-        Door { grpc, http }
+        Door { grpc, http, callers: None }
+    }
+
+    /// Counts the traffic of the members that `callers` recognizes.
+    pub fn counting(self, callers: Callers) -> Door {
+        Door { callers: Some(callers), ..self }
     }
 
     /// Whether HTTP/1, which gRPC cannot use, is of any use here.
@@ -58,7 +70,7 @@ impl Door {
 
     /// Answers the requests of one connection.
     pub fn for_connection(self, accepted: Accepted) -> Requests {
-        Requests { door: self, secure: accepted.is_secure(), caller: accepted.caller }
+        Requests { door: self, secure: accepted.is_secure(), caller: accepted.caller, tally: None }
     }
 }
 
@@ -68,6 +80,24 @@ pub struct Requests {
     door: Door,
     secure: bool,
     caller: Option<CommonName>,
+    /// What is counted of the connection.
+    tally: Option<Arc<Tally>>,
+}
+
+impl Requests {
+    /// Finds out whose connection it is for `tally`.
+    pub fn counted(self, tally: Arc<Tally>) -> Requests {
+        Requests { tally: Some(tally), ..self }
+    }
+
+    fn recognize(&self, headers: &HeaderMap) {
+        let (Some(tally), Some(callers)) = (&self.tally, &self.door.callers) else { return };
+        if !tally.is_known()
+            && let Some(peer) = callers(headers)
+        {
+            tally.belongs_to(peer);
+        }
+    }
 }
 
 impl hyper::service::Service<Request<Incoming>> for Requests {
@@ -76,6 +106,7 @@ impl hyper::service::Service<Request<Incoming>> for Requests {
     type Future = Reply;
 
     fn call(&self, mut request: Request<Incoming>) -> Reply {
+        self.recognize(request.headers());
         if let Some(caller) = &self.caller {
             request.extensions_mut().insert(caller.clone());
         }

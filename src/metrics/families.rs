@@ -1,6 +1,7 @@
-//! Every family that is not about gRPC calls, by area. To add one: a field, its line in `new`, a row in `docs/metrics.md`.
+//! Every family that is not about gRPC calls or other members, by area. To add one: a field, its line in `new`, a row in `docs/metrics.md`.
 
 use super::doubling;
+use super::peers::Peers;
 use prometheus::{
     Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
     Registry,
@@ -19,6 +20,8 @@ pub struct Metrics {
     pub disk: Disk,
     /// Requests and consensus.
     pub server: Server,
+    /// Other members.
+    pub peers: Peers,
     /// The store.
     pub mvcc: Mvcc,
     /// Watchers.
@@ -36,6 +39,7 @@ impl Metrics {
         Metrics {
             disk: Disk::new(),
             server: Server::new(),
+            peers: Peers::new(),
             mvcc: Mvcc::new(),
             watch: Watch::new(),
             lease: Lease::new(),
@@ -48,7 +52,7 @@ fn counter(name: &str, help: &str) -> IntCounter {
     super::register(IntCounter::new(name, help).expect("a valid name"))
 }
 
-fn counters(name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
+pub(super) fn counters(name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
     super::register(IntCounterVec::new(Opts::new(name, help), labels).expect("valid names"))
 }
 
@@ -60,7 +64,7 @@ fn float_gauge(name: &str, help: &str) -> Gauge {
     super::register(Gauge::new(name, help).expect("a valid name"))
 }
 
-fn gauges(name: &str, help: &str, labels: &[&str]) -> IntGaugeVec {
+pub(super) fn gauges(name: &str, help: &str, labels: &[&str]) -> IntGaugeVec {
     super::register(IntGaugeVec::new(Opts::new(name, help), labels).expect("valid names"))
 }
 
@@ -69,7 +73,7 @@ fn histogram(name: &str, help: &str, buckets: Vec<f64>) -> Histogram {
     super::register(Histogram::with_opts(options).expect("a valid name"))
 }
 
-fn histograms(name: &str, help: &str, buckets: Vec<f64>, labels: &[&str]) -> HistogramVec {
+pub(super) fn histograms(name: &str, help: &str, buckets: Vec<f64>, labels: &[&str]) -> HistogramVec {
     let options = HistogramOpts::new(name, help).buckets(buckets);
     super::register(HistogramVec::new(options, labels).expect("valid names"))
 }

@@ -7,6 +7,8 @@
 pub mod clients;
 mod families;
 pub mod grpc;
+pub mod peers;
+pub mod traffic;
 
 pub use families::{Disk, Lease, METRICS, Metrics, Mvcc, Own, Server, Watch};
 pub use prometheus::{Histogram, IntCounter, IntGauge};

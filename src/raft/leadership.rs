@@ -70,7 +70,11 @@ impl Node {
     fn note_activity(&self, leading: Option<&openraft::RaftMetrics<Types>>) {
         let mut active = self.active_since.lock();
         let Some(heartbeats) = leading.and_then(|metrics| metrics.heartbeat.as_ref()) else {
-            return active.clear();
+            if !active.is_empty() {
+                METRICS.peers.leads_no_more();
+                active.clear();
+            }
+            return;
         };
         let now = Instant::now();
         for (id, heard) in heartbeats {
@@ -80,8 +84,10 @@ impl Node {
             });
             if is_active && !active.contains_key(id) {
                 active.insert(*id, now);
+                METRICS.peers.becomes_active(self.id, *id);
                 tracing::info!("peer-id" = peer(), "peer became active");
             } else if !is_active && active.remove(id).is_some() {
+                METRICS.peers.becomes_inactive(self.id, *id);
                 tracing::warn!("peer-id" = peer(), "peer became inactive");
             }
         }

@@ -3,8 +3,9 @@
 use super::peer::{Link, Links};
 use super::transport::{Transport, Transports};
 use super::{Peer, Snapshot, SnapshotData, Types, Vote};
+use crate::metrics::{METRICS, observe_since};
 use crate::types::MemberId;
-use futures_util::Stream;
+use futures_util::{Stream, TryFutureExt};
 use openraft::base::{BoxFuture, BoxStream};
 use openraft::errors::{NetworkError, RPCError, ReplicationClosed, StreamingError, Unreachable};
 use openraft::network::{Backoff, RPCOption, RaftNetworkFactory, RaftNetworkV2, stream_append_sequential};
@@ -98,6 +99,13 @@ pub struct Connection {
     activity: Activity,
 }
 
+impl Connection {
+    /// Counts a call that failed.
+    fn counted<T, E>(&self, result: Result<T, E>) -> Result<T, E> {
+        result.inspect_err(|_| self.link.counts().sent_failures.inc())
+    }
+}
+
 /// A call that failed, in openraft's words.
 pub fn failed(status: &tonic::Status) -> RPCError<Types> {
     match status.code() {
@@ -126,10 +134,15 @@ impl RaftNetworkV2<Types> for Connection {
         request: AppendEntriesRequest<Types>,
         option: RPCOption,
     ) -> Result<AppendEntriesResponse<Types>, RPCError<Types>> {
-        match &mut self.client {
+        let (is_heartbeat, begin) = (request.entries.is_empty(), Instant::now());
+        let result = match &mut self.client {
             Transport::Native(client) => client.append(request, option).await,
             Transport::Wolf(client) => client.append_entries(request, option).await,
+        };
+        if is_heartbeat && result.is_ok() {
+            observe_since(&self.link.counts().round_trip, begin);
         }
+        self.counted(result)
     }
 
     fn stream_append<'s, S>(
@@ -144,8 +157,9 @@ impl RaftNetworkV2<Types> for Connection {
         S: Stream<Item = AppendEntriesRequest<Types>> + Send + Unpin + 'static,
     {
         match self {
-            Connection { client: Transport::Native(client), streams: true, .. } => {
-                Box::pin(client.stream_append(input))
+            Connection { client: Transport::Native(client), streams: true, link, .. } => {
+                let opened = client.stream_append(input);
+                Box::pin(opened.inspect_err(|_| link.counts().sent_failures.inc()))
             }
             connection => stream_append_sequential(connection, input, option),
         }
@@ -156,10 +170,11 @@ impl RaftNetworkV2<Types> for Connection {
         request: VoteRequest<Types>,
         option: RPCOption,
     ) -> Result<VoteResponse<Types>, RPCError<Types>> {
-        match &mut self.client {
+        let result = match &mut self.client {
             Transport::Native(client) => client.vote(request, option, false).await,
             Transport::Wolf(client) => client.vote(request, option).await,
-        }
+        };
+        self.counted(result)
     }
 
     async fn pre_vote(
@@ -167,10 +182,11 @@ impl RaftNetworkV2<Types> for Connection {
         request: VoteRequest<Types>,
         option: RPCOption,
     ) -> Result<VoteResponse<Types>, RPCError<Types>> {
-        match &mut self.client {
+        let result = match &mut self.client {
             Transport::Native(client) => client.vote(request, option, true).await,
             Transport::Wolf(client) => client.pre_vote(request, option).await,
-        }
+        };
+        self.counted(result)
     }
 
     async fn full_snapshot(
@@ -182,19 +198,22 @@ impl RaftNetworkV2<Types> for Connection {
     ) -> Result<SnapshotResponse<Types>, StreamingError<Types>> {
         let (to, index) = (self.link.target(), snapshot.meta.last_log_id.map_or(0, |id| id.index));
         self.activity.sends_snapshot(to, index);
-        let begin = Instant::now();
+        let (begin, transfer) = (Instant::now(), METRICS.peers.sends_snapshot(to));
         tracing::info!("remote-peer-id" = format!("{to:x}"), index, "sending database snapshot");
         let result = match &mut self.client {
             Transport::Native(client) => client.full_snapshot(vote, snapshot, cancel).await,
             Transport::Wolf(client) => client.full_snapshot(vote, snapshot, cancel, option).await,
         };
         match &result {
-            Ok(_) => tracing::info!(
-                "remote-peer-id" = format!("{to:x}"),
-                index,
-                took = ?begin.elapsed(),
-                "sent database snapshot"
-            ),
+            Ok(_) => {
+                transfer.succeeded();
+                tracing::info!(
+                    "remote-peer-id" = format!("{to:x}"),
+                    index,
+                    took = ?begin.elapsed(),
+                    "sent database snapshot"
+                );
+            }
             Err(error) => tracing::warn!(
                 "remote-peer-id" = format!("{to:x}"),
                 index,

@@ -1,14 +1,18 @@
 //! What is served where: the protocols over one engine, put together for each kind of listener. Called by `server`.
 
 use crate::api::connection::{self, Serves};
-use crate::api::door::{Door, Grpc, Members};
+use crate::api::door::{Callers, Door, Grpc, Members};
 use crate::api::etcd::{self, Etcd};
 use crate::api::grpc::Front;
 use crate::api::http::{self, Http};
 use crate::api::protocol;
 use crate::config::Config;
 use crate::engine::Engine;
+use crate::metrics::METRICS;
+use crate::raft::peer;
 use crate::shutdown::Shutdown;
+use ::http::HeaderMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Bytes that a gRPC message may have beyond those of a request (G-5).
@@ -23,6 +27,7 @@ pub struct Doors {
     metrics: Http,
     peers: Http,
     members: Members,
+    callers: Callers,
 }
 
 impl Doors {
@@ -50,11 +55,15 @@ impl Doors {
             origins: config.listen.origins.clone(),
             hosts: config.listen.hosts.clone(),
         };
+        let cluster = engine.identity().cluster;
+        let callers =
+            move |headers: &HeaderMap| peer::caller(headers, cluster).map(|member| METRICS.peers.of(member));
         Doors {
             clients: Http::for_clients(engine, &grpc, &options),
             metrics: Http::for_metrics(engine),
             peers: Http::for_peers(engine),
             members,
+            callers: Arc::new(callers),
             grpc,
         }
     }
@@ -68,7 +77,8 @@ impl Doors {
             Serves::GrpcOnly => Door::new(Some(Grpc::Clients(Box::new(self.grpc.clone()))), None),
             Serves::HttpOnly => Door::new(None, Some(self.clients.clone())),
             Serves::Metrics => Door::new(None, Some(self.metrics.clone())),
-            Serves::Peer => Door::new(Some(Grpc::Members(self.members.clone())), Some(self.peers.clone())),
+            Serves::Peer => Door::new(Some(Grpc::Members(self.members.clone())), Some(self.peers.clone()))
+                .counting(Arc::clone(&self.callers)),
         }
     }
 }

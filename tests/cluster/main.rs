@@ -11,6 +11,7 @@ mod etcdctl;
 mod failover;
 mod leases;
 mod members;
+mod metrics;
 mod quorum;
 mod recovery;
 mod refusals;

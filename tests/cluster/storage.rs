@@ -3,6 +3,7 @@
 use kvist::pb::etcdserverpb as pb;
 
 use crate::cluster::{Cluster, Plan};
+use crate::metrics::reaches;
 
 /// after writes, deletes and a compaction, history has the same digest on all members at the same revision.
 #[tokio::test(flavor = "multi_thread")]
@@ -56,6 +57,7 @@ async fn a_follower_far_behind_gets_a_snapshot() {
         tokio::time::sleep(std::time::Duration::from_secs(patience)).await;
         cluster.members[away].start();
         cluster.serves(away).await;
+        tokio::time::sleep(std::time::Duration::from_millis(300)).await; // the line comes after the state
         let log = cluster.members[away].log_text();
         let is_there = |what: &str| log.contains(&format!("received and {what} database snapshot"));
         if is_there("installed") || is_there("saved") {
@@ -67,6 +69,9 @@ async fn a_follower_far_behind_gets_a_snapshot() {
             api.put(&format!("key-{}", round % 50), &round.to_string()).await.expect("put");
         }
     }
+    let (from, to) = (cluster.id(leader).await, cluster.id(away).await);
+    reaches(&cluster.members[leader], "etcd_network_snapshot_send_success", "To", to, 1.0).await;
+    reaches(&cluster.members[away], "etcd_network_snapshot_receive_success", "From", from, 1.0).await;
     for _ in 0..2 {
         let behind = cluster.api(away);
         assert_eq!(behind.value("before").await.as_deref(), Some("1"));

@@ -1,6 +1,8 @@
 //! Who calls whom: every call between members says so, and a stranger is refused.
 
 use crate::types::MemberId;
+use http::HeaderMap;
+use http::header::USER_AGENT;
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -33,6 +35,24 @@ impl Identity {
             metadata.insert(key, format!("{id:x}").parse().expect("hexadecimal digits are ASCII"));
         }
     }
+}
+
+/// What the header `user-agent` begins with in calls between members, however the calls are made.
+const AGENT: &str = "kvist-member/";
+
+impl Identity {
+    /// Names the caller for all calls of a connection.
+    pub fn agent(self) -> String {
+        format!("{AGENT}{:x}.{:x}", self.cluster, self.member)
+    }
+}
+
+/// Who calls by its own account, if it is of the cluster. For counting; [`Gate`] lets in.
+pub fn caller(headers: &HeaderMap, cluster: u64) -> Option<MemberId> {
+    let agent = headers.get(USER_AGENT)?.to_str().ok()?.strip_prefix(AGENT)?;
+    let (its_cluster, member) = agent.split(' ').next()?.split_once('.')?;
+    let number = |text| u64::from_str_radix(text, 16).ok();
+    (number(its_cluster)? == cluster).then(|| number(member))?
 }
 
 /// Says in a call what the caller was restored from.
@@ -138,6 +158,23 @@ mod tests {
             assert!(status.message().contains(text) && !tells_removal(&status), "{status}");
         }
         assert!(tells_removal(&call(0xc, 9, 1).unwrap_err()));
+    }
+
+    #[test]
+    fn members_of_the_cluster_are_known_by_their_agent() {
+        let call = |agent: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(USER_AGENT, agent.parse().unwrap());
+            caller(&headers, 0xc)
+        };
+        let agent = Identity { cluster: 0xc, member: u64::MAX }.agent();
+        assert_eq!(call(&agent), Some(u64::MAX));
+        assert_eq!(call(&format!("{agent} tonic/0.14")), Some(u64::MAX));
+        for agent in ["kvist-member/d.1", "kvist-member/c", "kvist-member/c.x", "kvist-member/", "curl/8 c.1"]
+        {
+            assert_eq!(call(agent), None, "{agent}");
+        }
+        assert_eq!(caller(&HeaderMap::new(), 0xc), None);
     }
 
     #[test]

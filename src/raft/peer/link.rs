@@ -1,6 +1,9 @@
 //! Connections to peers: where each is reached, over TLS or not, and when it last was.
 
 use super::identity::{Identity, sign_origin};
+use crate::metrics::METRICS;
+use crate::metrics::peers::Peer;
+use crate::metrics::traffic::{Counted, Tally};
 use crate::tls::client::{Connector, Protocol};
 use crate::types::MemberId;
 use hyper_util::rt::TokioIo;
@@ -39,6 +42,7 @@ struct Inner {
     me: Identity,
     origin: Option<u64>,
     target: MemberId,
+    counts: Arc<Peer>,
     urls: Mutex<Vec<String>>,
     log: Channel,
     snapshot: Channel,
@@ -63,6 +67,11 @@ impl Link {
     /// Where it leads.
     pub fn target(&self) -> MemberId {
         self.0.target
+    }
+
+    /// What is counted of it.
+    pub fn counts(&self) -> &Peer {
+        &self.0.counts
     }
 
     /// This cluster.
@@ -144,14 +153,19 @@ impl Links {
     }
 
     fn open(&self, target: MemberId, urls: &[String]) -> Link {
+        let counts = METRICS.peers.of(target);
         // Channels are made with the link that they belong to, since they ask it where to connect.
         Link(Arc::new_cyclic(|link: &std::sync::Weak<Inner>| {
             let channel = || {
                 let (link, connector, patience) = (link.clone(), self.0.connector.clone(), self.0.patience);
+                let counts = Arc::clone(&counts);
                 let connect = tower::service_fn(move |_| {
                     let urls = link.upgrade().map(|link| link.urls.lock().clone()).unwrap_or_default();
-                    let connector = connector.clone();
-                    async move { connect(&urls, connector.as_deref(), patience).await.map(TokioIo::new) }
+                    let (connector, tally) = (connector.clone(), Arc::new(Tally::of(Arc::clone(&counts))));
+                    async move {
+                        let stream = connect(&urls, connector.as_deref(), patience).await?;
+                        io::Result::Ok(TokioIo::new(Counted::new(stream, tally)))
+                    }
                 });
                 self.endpoint().connect_with_connector_lazy(connect)
             };
@@ -159,6 +173,7 @@ impl Links {
                 me: self.0.me,
                 origin: self.0.origin,
                 target,
+                counts: Arc::clone(&counts),
                 urls: Mutex::new(urls.to_vec()),
                 log: channel(),
                 snapshot: channel(),
@@ -169,6 +184,8 @@ impl Links {
 
     fn endpoint(&self) -> Endpoint {
         Endpoint::from_static("http://peer")
+            .user_agent(self.0.me.agent())
+            .expect("hexadecimal digits are a header")
             .http2_keep_alive_interval(self.0.patience.max(PING_INTERVAL_MIN))
             .keep_alive_timeout(self.0.patience.max(PING_INTERVAL_MIN))
             .keep_alive_while_idle(true)

@@ -14,5 +14,5 @@ mod link;
 pub mod server;
 pub(super) mod wire;
 
-pub use identity::Identity;
+pub use identity::{Identity, caller};
 pub use link::{Lane, Link, Links};

@@ -5,6 +5,7 @@ use super::wire;
 use crate::engine::Engine;
 use crate::engine::ask::{Answer, Failure};
 use crate::engine::entry::Entry;
+use crate::metrics::METRICS;
 use crate::mvcc;
 use crate::mvcc::transfer::{Received, Receiver};
 use crate::pb::peer as pb;
@@ -129,6 +130,7 @@ impl Peer for Service {
         let vote = wire::to_vote(first.vote)?;
         self.node.hears_from(from, &vote);
         let _receiving = self.receiving.lock().await;
+        let transfer = METRICS.peers.receives_snapshot(from);
         tracing::info!("remote-peer-id" = format!("{from:x}"), "receiving database snapshot");
         let received = self.receive(first.chunk, parts).await.inspect_err(|error| {
             tracing::warn!("remote-peer-id" = format!("{from:x}"), %error, "failed to receive database snapshot");
@@ -138,6 +140,7 @@ impl Peer for Service {
         let snapshot = snapshot.ok_or_else(|| Status::invalid_argument("a snapshot of nothing"))?;
         let index = snapshot.meta.last_log_id.as_ref().map_or(0, |id| id.index);
         let vote = self.node.installs().install(self.node.raft(), vote, snapshot).await.map_err(fatal)?;
+        transfer.succeeded();
         tracing::info!(index, "received and installed database snapshot");
         Ok(Response::new(pb::SnapshotResponse { vote: Some(wire::from_vote(&vote)) }))
     }

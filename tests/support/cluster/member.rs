@@ -124,6 +124,13 @@ impl Member {
         Api::new(&self.client_url, PATIENCE)
     }
 
+    /// What `/metrics` shows.
+    pub fn scrape(&self) -> String {
+        let url = format!("{}/metrics", self.client_url);
+        let output = Command::new("curl").args(["-s", "-m", "10", &url]).output().expect("run curl");
+        String::from_utf8(output.stdout).expect("text")
+    }
+
     /// Everything logged so far.
     pub fn log_text(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap_or_default()
