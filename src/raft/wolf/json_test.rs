@@ -331,6 +331,7 @@ proptest! {
     #[test]
     fn foreign_json_does_not_panic(text in "[\\[\\]{}\":,a-zA-Z0-9_.-]{0,200}", key in bytes()) {
         let _ = json::read_append(&text, &[]);
+        let _ = (json::read_proposal(&text), json::read_hand_over(&text));
         let _ = json::is_elsewhere(&text, 1);
         let cmd = json!({ "cmd": text, "args": [{ "u": text }, readable::bytes(&key)], "time_ms": 1, "origin": "server" });
         prop_assert!(command::read(&cmd).is_err());

@@ -5,9 +5,11 @@
 //! - A log id is (term, index) and nothing more, since there is one leader a term (standard leader ids).
 //! - Index 0 is "nothing" here and the first entry to openraft: so indexes are one more here.
 //! - A leader's vote is committed, a candidate's is not. So a term and an id say it all.
-//! - What is unclear in an answer is an error of the network: it is asked again, and nothing follows from it.
+//! - What is unclear in an answer is an error of the network: it is asked again, and nothing follows from it. Commands for the
+//!   leader are not even sent again.
 //!
-//! [`Client`] calls, [`Service`] answers; `network` and `server` put them to use.
+//! [`Client`] calls, [`Service`] answers; `network`, `transport` and `server` put them to use. What is consensus itself is in
+//! `client`, `server`, `append` and `snapshot`, what members want of each other beside it in `calls` and `answers`.
 
 mod answers;
 mod append;
