@@ -101,13 +101,14 @@ async fn l_9_leases_outlive_their_leader() {
     let ask = |id| {
         eventually("what is left", READY_TIMEOUT, move || async move { api.time_to_live(id).await.ok() })
     };
-    for (id, begun, from, until) in [(renewed, sent, sent, answered), (idle, granted, granted, granted)] {
+    for (id, from, until) in [(renewed, sent, answered), (idle, granted, granted)] {
         let asked = Instant::now();
         let left = ask(id).await;
         let least = 60.0 - from.elapsed().as_secs_f64();
         let without_leader = asked - killed;
-        let most = 60.0 - (asked - until).as_secs_f64() + 1.0 + without_leader.as_secs_f64();
-        let passed = begun.elapsed();
+        // A second, and another one for a machine on which members hear of each other late.
+        let most = 60.0 - (asked - until).as_secs_f64() + 2.0 + without_leader.as_secs_f64();
+        let passed = from.elapsed();
         // Whole seconds are told, those that are begun left out.
         assert!(left.ttl as f64 + 1.0 >= least, "{left:?} after {passed:?}: too short");
         assert!(left.ttl as f64 <= most || is_foreign_server(), "{left:?} after {passed:?}: too long");

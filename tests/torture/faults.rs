@@ -14,6 +14,7 @@ use crate::clients::Shared;
 use crate::cluster::{Cluster, READY_TIMEOUT, eventually};
 use crate::machine::Machine;
 use crate::net::Net;
+use crate::support::server_binary;
 
 /// What a fault needs of the machine.
 enum Needs {
@@ -84,14 +85,19 @@ pub fn wants_network(fault: &str) -> bool {
 /// Flags of the members beside the ordinary ones: little log behind a snapshot, where the fault is about that, and now and then
 /// elsewhere.
 pub fn flags(fault: &str, rng: &mut StdRng) -> Vec<&'static str> {
-    match fault {
+    let mut flags = match fault {
         "catch-up" | "kill-receiver" | "kill-sender" | "replace-member" | "membership" => {
             vec!["--snapshot-count=100", "--snapshot-catchup-entries=20"]
         }
-        "partition-wolf" => vec!["--peer-transport=wolf"],
         _ if rng.random_bool(0.5) => vec!["--snapshot-count=300", "--snapshot-catchup-entries=100"],
         _ => vec![],
+    };
+    // `make torture` names kvist's own program, too.
+    let is_kvist = server_binary().file_stem().is_some_and(|name| name == "kvist");
+    if (fault == "partition-wolf" || rng.random_bool(0.15)) && is_kvist {
+        flags.push("--peer-transport=wolf");
     }
+    flags
 }
 
 /// The longest values that clients write, in bytes: large where snapshots should take a while.
