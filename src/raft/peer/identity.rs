@@ -47,7 +47,7 @@ impl Identity {
     }
 }
 
-/// Who calls by its own account, if it is of the cluster. For counting; [`Gate`] lets in.
+/// Who calls by its own account, if it is of the cluster. For counting; `Gate` lets in.
 pub fn caller(headers: &HeaderMap, cluster: u64) -> Option<MemberId> {
     let agent = headers.get(USER_AGENT)?.to_str().ok()?.strip_prefix(AGENT)?;
     let (its_cluster, member) = agent.split(' ').next()?.split_once('.')?;
