@@ -29,7 +29,7 @@ pub const GATES: [Gate; 9] = [
         "CompactHashCheck",
         "The leader compares the digests that members have of what was compacted, every compact-hash-check-time",
     ),
-    beta("FastLeaseKeepAlive", "No effect: a renewal never waits for the log"),
+    beta("FastLeaseKeepAlive", "No effect: a renewal never waits for what others wrote"),
     alpha(
         "InitialCorruptCheck",
         "A member with data reads all of it, and compares it with the others, before it serves clients",

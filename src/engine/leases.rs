@@ -7,6 +7,7 @@ use crate::lease::table::Leases;
 use crate::metrics::METRICS;
 use crate::types::LeaseId;
 use parking_lot::Mutex;
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use tokio::sync::{Notify, oneshot};
@@ -25,6 +26,7 @@ pub struct LeaseKeeper {
     started: Instant,
     /// Something waits in `State::renewals`.
     waiting: Notify,
+    recording: tokio::sync::Mutex<()>,
 }
 
 struct State {
@@ -53,6 +55,7 @@ impl LeaseKeeper {
             term: AtomicU64::new(0),
             started: Instant::now(),
             waiting: Notify::new(),
+            recording: tokio::sync::Mutex::default(),
         }
     }
 
@@ -101,6 +104,7 @@ impl LeaseKeeper {
                     lessor.revoke(id);
                 }
                 LeaseChange::Recorded(id, since_ms) => lessor.recorded(id, since_ms),
+                LeaseChange::Checkpointed(id) => lessor.recorded(id, Some(clock.now_ms(local_ms))),
                 LeaseChange::Read(reading) => {
                     clock.hear(reading, local_ms);
                     *recorded_ms = reading.ms;
@@ -122,7 +126,7 @@ impl LeaseKeeper {
     pub fn demote(&self) {
         let State { lessor, clock, renewals, .. } = &mut *self.state.lock();
         lessor.demote();
-        clock.follow();
+        clock.follow(self.local_ms());
         renewals.clear();
     }
 
@@ -141,21 +145,20 @@ impl LeaseKeeper {
         self.state.lock().clock.hear(reading, self.local_ms());
     }
 
-    /// Renews a lease.
-    pub fn renew(&self, id: LeaseId) -> Renewal {
-        let renewal = self.with(|lessor, now_ms| lessor.renew(id, now_ms));
-        if matches!(renewal, Renewal::Renewed { .. }) {
-            METRICS.lease.renewed.inc();
-        }
-        renewal
-    }
-
-    /// Resolves when a renewal has been recorded by this leader; to an error if it leads no more.
-    pub fn record(&self, id: LeaseId) -> oneshot::Receiver<()> {
-        let (told, recorded) = oneshot::channel();
-        self.state.lock().renewals.push((id, told));
-        self.waiting.notify_one();
-        recorded
+    /// Renews a lease. If that has to be recorded, the receiver resolves when this leader has done so; to an error if it leads
+    /// no more.
+    pub fn renew(&self, id: LeaseId) -> (Renewal, Option<oneshot::Receiver<()>>) {
+        let State { lessor, clock, renewals, .. } = &mut *self.state.lock();
+        let renewal = lessor.renew(id, clock.now_ms(self.local_ms()));
+        let Renewal::Renewed { must_record, .. } = renewal else { return (renewal, None) };
+        METRICS.lease.renewed.inc();
+        let recorded = must_record.then(|| {
+            let (told, recorded) = oneshot::channel();
+            renewals.push((id, told));
+            self.waiting.notify_one();
+            recorded
+        });
+        (renewal, recorded)
     }
 
     /// Resolves when renewals wait to be recorded, or have since the last call.
@@ -163,8 +166,13 @@ impl LeaseKeeper {
         self.waiting.notified().await;
     }
 
-    /// What has to be recorded now, if anything, up to about `limit` leases, and who waits for it. With `others`, there is
-    /// somebody who might lead next.
+    /// Only who holds this takes records and proposes them: so what is taken later comes later in the log.
+    pub async fn recording(&self) -> tokio::sync::MutexGuard<'_, ()> {
+        self.recording.lock().await
+    }
+
+    /// What has to be recorded now, if anything, up to `limit` leases, and who waits for it. With `others`, there is somebody
+    /// who might lead next.
     pub fn due_records(&self, others: bool, limit: usize) -> Option<(Records, Vec<Waiting>)> {
         let State { lessor, clock, recorded_ms, renewals } = &mut *self.state.lock();
         let Some(reading) = clock.reading(self.local_ms()) else {
@@ -173,16 +181,17 @@ impl LeaseKeeper {
         };
         let now_ms = reading.ms;
         let waiting: Vec<Waiting> = renewals.drain(..renewals.len().min(limit)).collect();
-        let ids: Vec<LeaseId> = waiting.iter().map(|(id, _)| *id).collect();
-        let mut records = lessor.renewals(&ids, !others);
+        let ids: BTreeSet<LeaseId> =
+            waiting.iter().filter(|(_, told)| !told.is_closed()).map(|(id, _)| *id).collect();
+        let mut records = lessor.records(&Vec::from_iter(ids), !others);
         records.extend(lessor.due_records(now_ms, others, limit.saturating_sub(records.len())));
         let is_old = lessor.has_records() && now_ms.saturating_sub(*recorded_ms) > CLOCK_AGE_MAX_MS;
-        (!waiting.is_empty() || !records.is_empty() || is_old).then_some(((now_ms, records), waiting))
+        (!records.is_empty() || is_old).then_some(((now_ms, records), waiting))
     }
 
-    /// What all leases have to be recorded with, before another member or process takes over.
-    pub fn all_records(&self) -> Records {
-        self.with(|lessor, now_ms| (now_ms, lessor.all_records()))
+    /// What these leases have to be recorded with, before another member or process takes over.
+    pub fn records(&self, ids: &[LeaseId]) -> Records {
+        self.with(|lessor, now_ms| (now_ms, lessor.records(ids, false)))
     }
 
     /// Milliseconds left and seconds granted. Means something only where this member decides.

@@ -31,36 +31,36 @@ impl Engine {
 
     /// Renews a lease here, as the leader.
     pub(super) async fn renew_here(&self, id: LeaseId) -> Result<i64> {
-        let mut renewal = self.0.leases.renew(id);
+        let (mut renewal, mut recorded) = self.0.leases.renew(id);
         if matches!(renewal, Renewal::Expired | Renewal::Unknown) {
             // A leader of before, or one that has not applied the grant yet, must not say that a lease is gone.
             self.confirm_leader().await?;
-            renewal = self.0.leases.renew(id);
+            (renewal, recorded) = self.0.leases.renew(id);
         }
-        match renewal {
-            Renewal::Renewed { ttl_secs, must_record: true } => {
-                match timeout(self.0.limits.request_timeout, self.0.leases.record(id)).await {
-                    Ok(Ok(())) => Ok(ttl_secs),
-                    Ok(Err(_)) => Err(Error::NoLeader),
-                    Err(_) => Err(Error::Timeout),
-                }
-            }
-            Renewal::Renewed { ttl_secs, must_record: false } => {
-                // Another leader may decide by now, and would not know of it.
-                self.confirm_leader().await?;
-                Ok(ttl_secs)
-            }
-            Renewal::Expired | Renewal::Unknown => Ok(0),
-            Renewal::Demoted => Err(Error::NoLeader),
+        let Renewal::Renewed { ttl_secs, .. } = renewal else {
+            return if renewal == Renewal::Demoted { Err(Error::NoLeader) } else { Ok(0) };
+        };
+        match recorded {
+            Some(recorded) => match timeout(self.0.limits.request_timeout, recorded).await {
+                Ok(Ok(())) => {}
+                Ok(Err(_)) => return Err(Error::NoLeader),
+                Err(_) => return Err(Error::Timeout),
+            },
+            // Another leader may decide by now, and would not know of it.
+            None => self.confirm_leader().await?,
         }
+        // It may have been revoked meanwhile.
+        Ok(self.0.leases.remaining(id).map_or(0, |_| ttl_secs))
     }
 
     /// Records what every lease has left; the last thing before this leader hands over or stops.
     pub async fn record_all_leases(&self) -> Result<()> {
-        let term = self.0.leases.term();
-        let (now_ms, records) = self.0.leases.all_records();
-        for some in records.chunks(RECORDS_PER_ENTRY) {
-            self.write_in(term, Command::LeaseRecord { now_ms, since_ms: some.to_vec() }).await?;
+        let leases = &self.0.leases;
+        let term = leases.term();
+        for ids in leases.leases().chunks(RECORDS_PER_ENTRY) {
+            let _recording = leases.recording().await;
+            let (now_ms, since_ms) = leases.records(ids);
+            self.write_in(term, Command::LeaseRecord { now_ms, since_ms }).await?;
         }
         Ok(())
     }
@@ -70,6 +70,7 @@ impl Engine {
         let leases = &self.0.leases;
         let term = leases.term();
         let others = self.members().len() > 1;
+        let _recording = leases.recording().await;
         let Some(((now_ms, since_ms), waiting)) = leases.due_records(others, RECORDS_PER_ENTRY) else {
             return false;
         };

@@ -66,9 +66,10 @@ impl Clock {
         *self = Clock { last: Reading { term, ms: self.now_ms(local_ms) }, came_ms: local_ms, leads: true };
     }
 
-    /// This member leads no more.
-    pub fn follow(&mut self) {
-        self.leads = false;
+    /// This member leads no more. What it wrote into the log itself tells it nothing, however late it is applied.
+    pub fn follow(&mut self, local_ms: u64) {
+        self.last.ms = self.now_ms(local_ms);
+        (self.came_ms, self.leads) = (local_ms, false);
     }
 
     /// The time as the leader tells it; `None` if this member is not the leader.
@@ -108,10 +109,12 @@ mod tests {
         clock.hear(reading(4, 115), 40);
         clock.hear(reading(3, 999), 40);
         assert_eq!(clock.reading(40), Some(reading(4, 140)));
-        clock.follow();
+        clock.follow(45);
         assert_eq!((clock.reading(50), clock.now_ms(50)), (None, 150));
-        clock.hear(reading(4, 145), 60);
-        assert_eq!(clock.now_ms(60), 145);
+        clock.hear(reading(4, 130), 60);
+        assert_eq!(clock.now_ms(60), 160, "a reading of its own, applied late");
+        clock.hear(reading(5, 150), 60);
+        assert_eq!(clock.now_ms(60), 150);
     }
 
     #[test]

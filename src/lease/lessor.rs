@@ -39,6 +39,8 @@ const SPREAD_PER_SEC: usize = 750;
 pub const SLACK_MS: u64 = 250;
 /// A lone member does not record leases before so much of their time is gone, and half of it.
 const UNUSED_MAX_MS: u64 = 10_000;
+/// Places that one search for idle leases looks at.
+const SEARCH_MAX: usize = 20_000;
 /// Timers without a lease that are tolerated whatever the number of leases.
 const STALE_MIN: usize = 1_024;
 
@@ -125,11 +127,20 @@ impl Lease {
         self.is_asked || self.is_recorded() && !is_fresh
     }
 
-    /// Whether it is time to record it, though nobody renews it.
-    fn is_due(&self, now_ms: u64, at_once: bool) -> bool {
-        let used_ms = now_ms.saturating_sub(self.since_ms());
-        let is_idle = used_ms > UNUSED_MAX_MS.max(self.ttl_ms() / 2);
-        self.live && !self.is_recorded() && self.deadline_ms > now_ms && (at_once || is_idle)
+    /// Whether it runs and nothing is recorded of it.
+    fn is_unrecorded(&self, now_ms: u64) -> bool {
+        self.live && !self.is_recorded() && self.deadline_ms > now_ms
+    }
+
+    /// Whether nobody has renewed it for long.
+    fn is_idle(&self, now_ms: u64) -> bool {
+        now_ms.saturating_sub(self.since_ms()) > UNUSED_MAX_MS.max(self.ttl_ms() / 2)
+    }
+
+    /// What to record of it.
+    fn ask(&mut self) -> (LeaseId, Option<u64>) {
+        self.is_asked = true;
+        (self.id, Some(self.since_ms()))
     }
 }
 
@@ -147,8 +158,10 @@ pub struct Lessor {
     retries: VecDeque<(u64, Timer)>,
     /// Leases of which something is recorded.
     recorded: usize,
-    /// Where the next search for what to record begins, so that all get their turn.
+    /// Where the next search for idle leases begins, so that all get their turn.
     record_cursor: usize,
+    /// While all leases are to be recorded at once: places of those of which nothing is, and perhaps of others.
+    unrecorded: Option<Vec<u32>>,
 }
 
 impl Lessor {
@@ -166,6 +179,7 @@ impl Lessor {
             retries: VecDeque::new(),
             recorded: 0,
             record_cursor: 0,
+            unrecorded: None,
         }
     }
 
@@ -208,6 +222,9 @@ impl Lessor {
         lease.deadline_ms = lease.recorded_deadline_ms(now_ms);
         if self.primary {
             self.arm(slot);
+            if let Some(unrecorded) = &mut self.unrecorded {
+                unrecorded.push(slot);
+            }
         }
     }
 
@@ -286,6 +303,7 @@ impl Lessor {
             (lease.is_asked, lease.is_own_record) = (false, false);
         }
         self.primary = true;
+        self.unrecorded = None;
         self.wheel = Wheel::new(now_ms);
         self.retries.clear();
         let order = self.by_expiry();
@@ -300,6 +318,7 @@ impl Lessor {
     /// This member is not the leader any more: nothing expires, nothing is renewed.
     pub fn demote(&mut self) {
         self.primary = false;
+        self.unrecorded = None;
         self.wheel = Wheel::new(self.now_ms);
         self.retries = VecDeque::new();
     }
@@ -309,48 +328,59 @@ impl Lessor {
         self.by_expiry().into_iter().map(|slot| self.leases[slot as usize].id).collect()
     }
 
-    /// Up to `limit` leases that are to be recorded though nobody renews them, with the times to record: `at_once`, all of
-    /// which nothing is recorded, else those that have used up half of their TTL. Repeats them until `recorded`, so the
-    /// caller waits for the outcome before it asks again. Takes time in proportion to all leases, unless something is
-    /// recorded of each. None on a demoted lessor.
+    /// Up to `limit` leases that are to be recorded though nobody renews them, with the times to record: `at_once`, those of
+    /// which nothing is recorded, each once; else, those that have used up half of their TTL, until `recorded`. None on a
+    /// demoted lessor. Looks at a part of all leases, but for the first call `at_once`.
     pub fn due_records(&mut self, now_ms: u64, at_once: bool, limit: usize) -> Vec<(LeaseId, Option<u64>)> {
         let now_ms = self.observe(now_ms);
-        let mut due = Vec::new();
-        if !self.primary || self.recorded == self.index.len() {
-            return due;
+        if !self.primary {
+            return Vec::new();
         }
-        for _ in 0..self.leases.len() {
+        if at_once {
+            return self.never_recorded(now_ms, limit);
+        }
+        self.unrecorded = None;
+        let mut due = Vec::new();
+        for _ in 0..self.leases.len().min(SEARCH_MAX) {
             if due.len() >= limit {
                 break;
             }
             self.record_cursor = (self.record_cursor + 1) % self.leases.len();
             let lease = &mut self.leases[self.record_cursor];
-            if lease.is_due(now_ms, at_once) {
-                lease.is_asked = true;
-                due.push((lease.id, Some(lease.since_ms())));
+            if lease.is_unrecorded(now_ms) && lease.is_idle(now_ms) {
+                due.push(lease.ask());
             }
         }
         due
     }
 
-    /// What to record of renewals: their times, or that nothing is known any more if `forget`. Leases that are gone are
-    /// left out.
-    pub fn renewals(&mut self, ids: &[LeaseId], forget: bool) -> Vec<(LeaseId, Option<u64>)> {
+    fn never_recorded(&mut self, now_ms: u64, limit: usize) -> Vec<(LeaseId, Option<u64>)> {
+        let leases = &mut self.leases;
+        let all = || (0u32..).zip(&*leases).filter(|(_, lease)| lease.live).map(|(slot, _)| slot).collect();
+        let unrecorded = self.unrecorded.get_or_insert_with(all);
+        let mut due = Vec::new();
+        while due.len() < limit
+            && let Some(slot) = unrecorded.pop()
+        {
+            let lease = &mut leases[slot as usize];
+            if lease.is_unrecorded(now_ms) && !lease.is_asked {
+                due.push(lease.ask());
+            }
+        }
+        due
+    }
+
+    /// What to record of leases: their times, or that nothing is known any more if `forget`. Those that are gone are left
+    /// out.
+    pub fn records(&mut self, ids: &[LeaseId], forget: bool) -> Vec<(LeaseId, Option<u64>)> {
         let mut records = Vec::with_capacity(ids.len());
         for id in ids {
             if let Some(&slot) = self.index.get(id) {
-                let lease = &mut self.leases[slot as usize];
-                lease.is_asked = true;
-                records.push((*id, (!forget).then(|| lease.since_ms())));
+                let (id, since_ms) = self.leases[slot as usize].ask();
+                records.push((id, since_ms.filter(|_| !forget)));
             }
         }
         records
-    }
-
-    /// The times of all leases.
-    pub fn all_records(&self) -> Vec<(LeaseId, Option<u64>)> {
-        let live = self.leases.iter().filter(|lease| lease.live);
-        live.map(|lease| (lease.id, Some(lease.since_ms()))).collect()
     }
 
     /// A record was applied: since when the lease runs, or that nothing is recorded any more.

@@ -184,7 +184,7 @@ fn alone_only_idle_leases_are_recorded() {
     assert_eq!(lessor.renew(1, 65_002), renewed(100, true), "it may be on its way");
     lessor.recorded(1, Some(0));
     assert_eq!(lessor.renew(1, 65_003), renewed(100, true));
-    assert_eq!(lessor.renewals(&[1, 9], true), [(1, None)]);
+    assert_eq!(lessor.records(&[1, 9], true), [(1, None)]);
     lessor.recorded(1, None);
     assert_eq!(lessor.renew(1, 66_000), renewed(100, false));
 }
@@ -210,14 +210,14 @@ fn with_others_renewals_are_recorded_but_not_all() {
     lessor.recorded(1, Some(1_200));
     assert_eq!(lessor.renew(1, 1_200 + SLACK_MS), renewed(60, false), "short after one that is recorded");
     assert_eq!(lessor.renew(1, 1_201 + SLACK_MS), renewed(60, true));
-    assert_eq!(lessor.renewals(&[1], false), [(1, Some(1_201 + SLACK_MS))]);
+    assert_eq!(lessor.records(&[1], false), [(1, Some(1_201 + SLACK_MS))]);
     lessor.recorded(1, Some(1_201 + SLACK_MS));
     assert!(lessor.due_records(60_000, true, ALL).is_empty());
     // What another leader has recorded is on another clock.
     lessor.demote();
     lessor.promote(1_201 + SLACK_MS, 0);
     assert_eq!(lessor.renew(1, 1_202 + SLACK_MS), renewed(60, true));
-    assert_eq!(lessor.all_records(), [(1, Some(1_202 + SLACK_MS))]);
+    assert_eq!(lessor.records(&[1], false), [(1, Some(1_202 + SLACK_MS))]);
 }
 
 #[test]
@@ -315,6 +315,8 @@ struct Expected {
     asked: bool,
     /// Recorded since the last promotion.
     own: bool,
+    /// To be looked at by the next search for all of which nothing is recorded.
+    queued: bool,
     retry: Option<u64>,
 }
 
@@ -328,6 +330,8 @@ impl Expected {
 struct Model {
     now: u64,
     primary: bool,
+    /// Whether the last search was for all of which nothing is recorded.
+    at_once: bool,
     leases: BTreeMap<LeaseId, Expected>,
 }
 
@@ -335,7 +339,8 @@ impl Model {
     fn restore(&mut self, id: LeaseId, ttl: i64, recorded: Option<u64>) {
         let ttl = ttl.max(2);
         let deadline = recorded.unwrap_or(self.now) + 1_000 * ttl as u64;
-        let lease = Expected { ttl, deadline, recorded, asked: false, own: false, retry: None };
+        let lease =
+            Expected { ttl, deadline, recorded, asked: false, own: false, queued: self.at_once, retry: None };
         self.leases.insert(id, lease);
     }
 
@@ -353,7 +358,7 @@ impl Model {
     }
 
     fn promote(&mut self, extend: u64) {
-        self.primary = true;
+        (self.primary, self.at_once) = (true, false);
         for lease in self.leases.values_mut() {
             let end = lease.recorded.map_or(self.now, |at| at + SLACK_MS) + lease.ttl_ms();
             lease.deadline = end.max(self.now) + extend;
@@ -382,10 +387,14 @@ impl Model {
 
     fn due(&mut self, at_once: bool) -> Vec<(LeaseId, Option<u64>)> {
         let now = self.now;
+        let is_first = !self.at_once;
+        self.at_once = at_once && self.primary;
         let due = self.leases.iter_mut().filter(|_| self.primary).filter_map(|(&id, lease)| {
             let since = lease.deadline.saturating_sub(lease.ttl_ms());
             let is_idle = now > since + (lease.ttl_ms() / 2).max(10_000);
-            let due = lease.deadline > now && lease.recorded.is_none() && (at_once || is_idle);
+            let is_meant = if at_once { (is_first || lease.queued) && !lease.asked } else { is_idle };
+            lease.queued &= !at_once;
+            let due = lease.deadline > now && lease.recorded.is_none() && is_meant;
             lease.asked |= due;
             due.then_some((id, Some(since)))
         });
@@ -426,7 +435,7 @@ fn apply(lessor: &mut Lessor, model: &mut Model, step: Step) {
         }
         Step::Demote => {
             lessor.demote();
-            model.primary = false;
+            (model.primary, model.at_once) = (false, false);
         }
         Step::Due(at_once) => {
             let mut due = lessor.due_records(now, at_once, ALL);

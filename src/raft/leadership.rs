@@ -13,7 +13,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
-/// Silence of the leader after which there is none, in election timeouts: an election begins after one to two of them.
+/// Silence of the leader after which there is none, in election timeouts: an election begins after one to one and a quarter.
 const SILENCE_ELECTIONS: u32 = 2;
 /// How often a member that is to vote looks whether it does.
 const VOTING_LOOK: Duration = Duration::from_millis(10);
@@ -54,6 +54,8 @@ impl Node {
         }
         let seen = Leadership { term, leader };
         self.is_sole_voter_leader.store(is_sole && leads, Ordering::SeqCst);
+        let leads_in = if metrics.current_leader == Some(self.id) { term } else { 0 };
+        self.leads_in.send_if_modified(|known| std::mem::replace(known, leads_in) != leads_in);
         self.follows_only.store(metrics.state == ServerState::Learner, Ordering::Relaxed);
         self.leadership.send_if_modified(|known| {
             if leader != 0 && known.leader != leader {
@@ -76,6 +78,13 @@ impl Node {
             }
             return;
         };
+        active.retain(|id, _| {
+            let is_there = heartbeats.contains_key(id);
+            if !is_there {
+                METRICS.peers.is_gone(self.id, *id);
+            }
+            is_there
+        });
         let now = Instant::now();
         for (id, heard) in heartbeats {
             let peer = || format!("{id:x}");
@@ -204,11 +213,10 @@ impl Node {
         }
     }
 
-    /// Resolves when this member does not lead in `term` any more.
+    /// Resolves when this member does not lead in `term` any more, and never will again. It may be without followers before.
     pub async fn until_not_leading(&self, term: u64) {
-        let mut leadership = self.leadership.subscribe();
-        let mine = Leadership { term, leader: self.id };
-        let _ = leadership.wait_for(|now| *now != mine).await; // the sender lives as long as this node
+        let mut leads_in = self.leads_in.subscribe();
+        let _ = leads_in.wait_for(|now| *now != term).await; // the sender lives as long as this node
     }
 
     /// Resolves when another member says that this one was removed.

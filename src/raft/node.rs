@@ -75,6 +75,8 @@ pub struct Node {
     pub(super) forwards: mpsc::Sender<Forward>,
     pub(super) reads: mpsc::Sender<Read>,
     pub(super) leadership: watch::Sender<Leadership>,
+    /// The term in which this member leads, whether others follow it or not; 0: none.
+    pub(super) leads_in: watch::Sender<u64>,
     pub(super) request_timeout: Duration,
     pub(super) election_timeout: Duration,
     pub(super) heartbeat: Duration,
@@ -160,6 +162,7 @@ impl Node {
             forwards,
             reads,
             leadership: watch::Sender::default(),
+            leads_in: watch::Sender::default(),
             request_timeout: options.request_timeout,
             election_timeout: options.election_timeout,
             heartbeat: options.heartbeat,

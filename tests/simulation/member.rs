@@ -150,6 +150,9 @@ impl Member {
                 }
                 LeaseChange::Revoked(id) => _ = running.lessor.revoke(id),
                 LeaseChange::Recorded(id, since_ms) => running.lessor.recorded(id, since_ms),
+                LeaseChange::Checkpointed(id) => {
+                    running.lessor.recorded(id, Some(running.clock.now_ms(local_ms)));
+                }
                 LeaseChange::Read(reading) => running.clock.hear(reading, local_ms),
             }
         }
@@ -167,6 +170,15 @@ impl Member {
         let running = self.running();
         running.clock.lead(term, local_ms);
         running.lessor.promote(running.clock.now_ms(local_ms), extend_ms);
+    }
+
+    /// It decides no more.
+    pub fn follow(&mut self) {
+        let local_ms = self.clock_ms;
+        if let Some(running) = &mut self.running {
+            running.lessor.demote();
+            running.clock.follow(local_ms);
+        }
     }
 
     /// Takes the state that is to be flushed, if none waits.

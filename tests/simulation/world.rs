@@ -147,12 +147,7 @@ impl World {
     fn elect(&mut self) {
         let voters = self.connected();
         let Some(&member) = voters.choose(&mut self.rng) else { return };
-        let before = self.log.leader;
         if self.log.elect(member, &voters) {
-            if let Some(running) = before.and_then(|leader| self.members[leader].running.as_mut()) {
-                running.lessor.demote();
-                running.clock.follow();
-            }
             self.is_serving = false;
             self.pending.clear();
             self.tell(format_args!("{member} leads, the log ends at {}", self.log.last()));
@@ -211,6 +206,8 @@ impl World {
         if member == leader || self.members[leader].is_cut_off || self.members[leader].running.is_none() {
             return;
         }
+        // Who led before hears of the new leader.
+        self.members[member].follow();
         if self.log.receive(leader, member, count) {
             return;
         }
@@ -274,7 +271,7 @@ impl World {
                 }
                 LeaseChange::Granted(..) => {}
                 LeaseChange::Revoked(id) => self.promises.end(id),
-                LeaseChange::Recorded(..) | LeaseChange::Read(_) => {}
+                LeaseChange::Recorded(..) | LeaseChange::Checkpointed(_) | LeaseChange::Read(_) => {}
             }
         }
         if index == self.log.first_of_term {
@@ -330,7 +327,7 @@ impl World {
         let now_ms = member.lease_ms();
         let lessor = &mut member.running().lessor;
         let Renewal::Renewed { ttl_secs, must_record } = lessor.renew(id, now_ms) else { return };
-        let since_ms = if must_record { lessor.renewals(&[id], !self.records_at_once) } else { Vec::new() };
+        let since_ms = if must_record { lessor.records(&[id], !self.records_at_once) } else { Vec::new() };
         self.tell(format_args!("{leader} renews lease {id}, and must record that: {must_record}"));
         if !must_record {
             self.promises.promise(id, ttl_secs, self.now_ms);

@@ -77,12 +77,13 @@ impl Applier {
         Ok(())
     }
 
-    /// The leader's clock may have gone on since it was recorded last, so this member's keeper lets the leases start anew.
+    /// The leader's clock may have gone on since it was recorded last. Members that run know no better than to let the leases
+    /// start anew; those that start later count on.
     pub(super) fn lease_checkpoint(&mut self, remaining: &[(LeaseId, i64)]) -> Applied {
         for &(id, remaining_secs) in remaining {
             if let Some(&lease) = self.leases.get(&id) {
                 self.set_lease(id, Some(lease.with_remaining(remaining_secs, self.lease_clock.ms)));
-                self.effects.leases.push(LeaseChange::Recorded(id, None));
+                self.effects.leases.push(LeaseChange::Checkpointed(id));
             }
         }
         self.done()

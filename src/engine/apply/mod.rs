@@ -63,6 +63,8 @@ pub enum LeaseChange {
     Revoked(LeaseId),
     /// A lease runs since then, or nobody knows any more since when.
     Recorded(LeaseId, Option<u64>),
+    /// It was recorded how much of a lease was left at a time that nobody knows here: it starts anew.
+    Checkpointed(LeaseId),
     /// The leader read the clock of leases.
     Read(Reading),
 }

@@ -98,7 +98,8 @@ impl Script {
                 }
                 LeaseChange::Revoked(id) => format!("  lease {id} revoked"),
                 LeaseChange::Recorded(id, Some(since_ms)) => format!("  lease {id} runs since {since_ms} ms"),
-                LeaseChange::Recorded(id, None) => format!("  lease {id} starts anew"),
+                LeaseChange::Recorded(id, None) => format!("  nothing is recorded of lease {id}"),
+                LeaseChange::Checkpointed(id) => format!("  lease {id} starts anew"),
                 LeaseChange::Read(reading) => format!("  the clock of leases shows {} ms", reading.ms),
             });
         }
