@@ -19,3 +19,4 @@ pub mod protocol;
 mod quiet;
 mod range;
 mod rfc;
+mod waiter;

@@ -1,6 +1,6 @@
 //! The protocols on the client port beside etcd's: one entry each.
 //!
-//! An adapter is a folder that speaks one protocol. It may use `engine`, `types`, `config` and `pb`, nothing below them. To
+//! An adapter is a folder that speaks one protocol. It may use `engine`, `types`, `config` and `pb`, and the errors of what is below. To
 //! add one: its `.proto` files, its folder, an entry of [`PROTOCOLS`], and its name in `config::protocols`.
 
 use crate::api::{dengine, oxia, rfc};

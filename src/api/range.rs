@@ -6,6 +6,7 @@
 
 use super::etcd::error;
 use super::grpc::body::{self, PREFIX, Pieces};
+use super::waiter::{Waiter, Work};
 use crate::engine::command::Range;
 use crate::engine::scan::{Budget, Scan};
 use crate::engine::{self, Engine, Image, Permit, Snapshot};
@@ -109,7 +110,9 @@ pub async fn in_key_order<F: Form>(
     if reading.scan.is_done() {
         return reading.finish();
     }
-    tokio::task::spawn_blocking(move || reading.rest()).await.map_err(|_| engine::Error::Stopped)?
+    let (_waiter, work) = Waiter::new();
+    let rest = tokio::task::spawn_blocking(move || reading.rest(&work)).await;
+    rest.map_err(|_| engine::Error::Stopped)?
 }
 
 /// An answer that is being made.
@@ -123,12 +126,13 @@ struct Reading<F> {
 
 impl<F: Form> Reading<F> {
     /// Reads on until the answer is complete or too large to keep.
-    fn rest(mut self) -> Result<Found, Failure> {
+    fn rest(mut self, work: &Work) -> Result<Found, Failure> {
         let Reading { scan, form, out, .. } = &mut self;
         while !scan.is_done() && out.len() <= BUFFERED_BYTES_MAX {
+            work.is_wanted()?;
             scan.step(STEP, |s, key, image| emit(form, s, key, image, out))?;
         }
-        if scan.is_done() { self.finish() } else { self.stream() }
+        if scan.is_done() { self.finish() } else { self.stream(work) }
     }
 
     fn finish(mut self) -> Result<Found, Failure> {
@@ -138,10 +142,11 @@ impl<F: Form> Reading<F> {
     }
 
     /// The client gets what we have, then a second reader's pieces, while this one only measures the rest.
-    fn stream(mut self) -> Result<Found, Failure> {
+    fn stream(mut self, work: &Work) -> Result<Found, Failure> {
         let reader = self.scan.clone();
         let mut len = self.out.len() as u64 - PREFIX as u64;
         while !self.scan.is_done() {
+            work.is_wanted()?;
             self.scan.step(Budget { bytes: usize::MAX, ..STEP }, |_, key, image| {
                 len += self.form.pair_len(key, image) as u64;
                 Ok(0)

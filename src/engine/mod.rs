@@ -307,13 +307,8 @@ impl Engine {
         outcome
     }
 
-    /// Runs a batch of reads alone, all at the current revision of this member.
-    pub async fn read_batch(&self, batch: Batch) -> Result<Vec<TxnOutcome>> {
-        self.read_batch_at(batch, 0).await
-    }
-
-    /// The same at a revision; 0 or less: the current one. A few single keys are read at once, anything else on a thread
-    /// that may block.
+    /// Runs a batch of reads alone, all at a revision; 0 or less: the current one of this member. A few single keys are read
+    /// at once, anything else on a thread that may block.
     pub async fn read_batch_at(&self, batch: Batch, revision: i64) -> Result<Vec<TxnOutcome>> {
         if apply::is_short(&batch) {
             return apply::read_batch(&self.0.store, &batch, revision);

@@ -75,16 +75,6 @@ pub fn txn(
     Walk { state, caller, keys_of_lease: &keys_of_lease }.txn(txn)
 }
 
-/// Whether the caller may run a batch. `keys_of_lease` gives the keys attached now.
-pub fn batch(
-    state: &State,
-    caller: Option<&Caller>,
-    batch: &Batch,
-    keys_of_lease: impl Fn(LeaseId) -> mvcc::Result<Vec<Bytes>>,
-) -> Checked {
-    Walk { state, caller, keys_of_lease: &keys_of_lease }.batch(batch)
-}
-
 /// Whether the caller may do this with every key of the leases.
 pub fn leases(
     state: &State,

@@ -3,6 +3,7 @@
 use super::command::{Kv, Range, RevisionBounds, Sort, SortOrder, SortTarget};
 use crate::mvcc::{Counts, Result, Snapshot};
 use crate::storage::codec::{self, Image, Meta};
+use crate::types::Slice;
 use bytes::Bytes;
 use std::cmp::Ordering;
 use std::collections::VecDeque;
@@ -43,11 +44,42 @@ impl RevisionBounds {
     }
 }
 
+/// What a read may find, and what others after it.
+pub struct Room {
+    /// Keys of this slice alone.
+    pub slice: Option<Slice>,
+    /// Bytes of keys and images.
+    pub bytes: usize,
+}
+
+impl Room {
+    /// Makes room for a pair that was found; false: there is none.
+    fn takes(&mut self, kv: &Kv) -> bool {
+        let left = self.bytes.checked_sub(kv.key.len() + kv.image.len());
+        self.bytes = left.unwrap_or(0);
+        left.is_some()
+    }
+}
+
 /// Runs a read, all of it in memory (KV-R7 to KV-R16). `counts` are those of the snapshot's store, unless the snapshot
 /// shows what is not published yet.
 pub fn range(snapshot: &Snapshot, query: &Range, counts: Option<&Counts>) -> Result<RangeResult> {
+    let mut room = Room { slice: None, bytes: usize::MAX };
+    Ok(range_within(snapshot, query, counts, &mut room)?.expect("there is room for everything"))
+}
+
+/// The same as far as there is room; nothing if that does not suffice. Of a read in key order, no more than that is ever in
+/// memory.
+pub fn range_within(
+    snapshot: &Snapshot,
+    query: &Range,
+    counts: Option<&Counts>,
+    room: &mut Room,
+) -> Result<Option<RangeResult>> {
+    let slice = room.slice;
+    let is_in_slice = |key: &[u8]| slice.is_none_or(|slice| slice.contains(key));
     let limit = usize::try_from(query.limit).unwrap_or(0);
-    let counts = counts.filter(|_| query.counts_more());
+    let counts = counts.filter(|_| query.counts_more() && slice.is_none());
     let known = counts.and_then(|counts| counts.at(&query.range, snapshot.revision()));
     let learn = |count| {
         if let Some(counts) = counts.filter(|_| known.is_none()) {
@@ -57,13 +89,17 @@ pub fn range(snapshot: &Snapshot, query: &Range, counts: Option<&Counts>) -> Res
     };
     if query.count_only {
         let count = known.map_or_else(|| count(snapshot, query), Ok)?;
-        return Ok(RangeResult { count: learn(count), ..RangeResult::default() });
+        return Ok(Some(RangeResult { count: learn(count), ..RangeResult::default() }));
     }
     if !is_key_order(query.sort) {
-        return sorted(snapshot, query, limit);
+        return Ok(fitting(sorted(snapshot, query, limit)?, room));
     }
     let mut found = RangeResult::default();
+    let mut fits = true;
     snapshot.scan(&query.range, |key, image| {
+        if !is_in_slice(key) {
+            return Ok(ControlFlow::Continue(()));
+        }
         found.count += 1;
         if query.bounds.is_some() && !query.bounds.admits(&image.meta()) {
             return Ok(ControlFlow::Continue(()));
@@ -74,16 +110,32 @@ pub fn range(snapshot: &Snapshot, query: &Range, counts: Option<&Counts>) -> Res
                 return Ok(ControlFlow::Break(()));
             }
         } else {
-            found.kvs.push(kv(snapshot, query, key, &image)?);
+            let kv = kv(snapshot, query, key, &image)?;
+            fits = room.takes(&kv);
+            if !fits {
+                return Ok(ControlFlow::Break(()));
+            }
+            found.kvs.push(kv);
         }
         Ok(ControlFlow::Continue(()))
     })?;
+    if !fits {
+        return Ok(None);
+    }
     found.count = learn(known.unwrap_or(found.count));
     if query.sort.target != SortTarget::Key {
         // Order NONE with another target: the limit came first, plus one pair that may displace one (KV-R13).
-        return unordered(snapshot, query, limit, found);
+        return unordered(snapshot, query, limit, found).map(Some);
     }
-    Ok(found)
+    Ok(Some(found))
+}
+
+/// What was found in another order than that of keys, if there is room for it.
+fn fitting(mut found: RangeResult, room: &mut Room) -> Option<RangeResult> {
+    if let Some(slice) = room.slice {
+        found.kvs.retain(|kv| slice.contains(&kv.key));
+    }
+    found.kvs.iter().all(|kv| room.takes(kv)).then_some(found)
 }
 
 /// The answer to a read of one key whose image is at hand; `None` if the read is of another shape.

@@ -3,6 +3,7 @@
 use super::convert::Consistency;
 use super::{DEngine, convert, error};
 use crate::api::caller::Credentials;
+use crate::api::waiter::{Waiter, Work};
 use crate::engine::command::Range;
 use crate::engine::scan::{Budget, Scan};
 use crate::engine::timing::What;
@@ -82,7 +83,8 @@ impl DEngine {
         // What comes later is of the same revision, which has been reached.
         self.engine.still_permits(&mut permit).map_err(error::status)?;
         if !scan.is_done() {
-            found = blocking(move || rest(scan, found)).await?;
+            let (_waiter, work) = Waiter::new();
+            found = blocking(move || rest(scan, found, &work)).await?;
         }
         Ok(ScanResponse { entries: found.entries, revision })
     }
@@ -109,8 +111,9 @@ impl Found {
 }
 
 /// Reads on to the end, or until the answer is too long.
-fn rest(mut scan: Scan, mut found: Found) -> Result<Found, Status> {
+fn rest(mut scan: Scan, mut found: Found, work: &Work) -> Result<Found, Status> {
     while !scan.is_done() {
+        work.is_wanted()?;
         scan.step(STEP, |s, key, image| found.add(s, key, image)).map_err(|e| error::status(e.into()))?;
         if found.bytes > ANSWER_BYTES_MAX {
             return Err(error::long_answer(ANSWER_BYTES_MAX));

@@ -1,6 +1,6 @@
 //! Unary requests and responses without the generated code, for answers that are written straight from storage.
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue, Request, Response};
 use http_body::{Body as HttpBody, Frame};
 use http_body_util::BodyExt;
@@ -21,7 +21,7 @@ where
     M: Message + Default,
     B: HttpBody<Data = Bytes, Error = Status>,
 {
-    let body = request.into_body().collect().await?.to_bytes();
+    let body = collect(request.into_body()).await?;
     if body.len() < PREFIX {
         return Err(Status::internal(
             "cardinality violation: received no request message from non-client-streaming RPC",
@@ -32,12 +32,36 @@ where
             "grpc: Decompressor is not installed for the request's grpc-encoding",
         ));
     }
-    let length = u32::from_be_bytes([body[1], body[2], body[3], body[4]]) as usize;
+    let length = length_of(&body[1..PREFIX]);
     if body.len() != PREFIX + length {
         return Err(Status::internal("cardinality violation: expected <EOF> for non-client-streaming RPCs"));
     }
     M::decode(&body[PREFIX..])
         .map_err(|error| Status::internal(format!("grpc: error unmarshalling request: {error}")))
+}
+
+/// The body, up to the first bytes behind its message: somebody may send without end. The length of a message is limited by
+/// whoever passes the body on.
+async fn collect<B>(body: B) -> Result<BytesMut, Status>
+where
+    B: HttpBody<Data = Bytes, Error = Status>,
+{
+    let mut body = std::pin::pin!(body);
+    let mut whole = BytesMut::new();
+    while let Some(frame) = body.as_mut().frame().await {
+        if let Ok(data) = frame?.into_data() {
+            whole.extend_from_slice(&data);
+        }
+        if whole.get(1..PREFIX).is_some_and(|length| whole.len() > PREFIX + length_of(length)) {
+            break;
+        }
+    }
+    Ok(whole)
+}
+
+/// The length in a prefix.
+fn length_of(bytes: &[u8]) -> usize {
+    bytes.iter().fold(0, |length, byte| length << 8 | usize::from(*byte))
 }
 
 /// The prefix of a message of `len` bytes.
@@ -125,6 +149,29 @@ mod tests {
         match future.as_mut().poll(&mut Context::from_waker(std::task::Waker::noop())) {
             Poll::Ready(output) => output,
             Poll::Pending => panic!("a body that is there is read at once"),
+        }
+    }
+
+    /// Sends the same piece for ever.
+    struct Endless(Bytes);
+
+    impl HttpBody for Endless {
+        type Data = Bytes;
+        type Error = Status;
+
+        fn poll_frame(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+            Poll::Ready(Some(Ok(Frame::data(self.0.clone()))))
+        }
+    }
+
+    #[test]
+    fn a_body_without_end_is_refused_behind_its_first_message() {
+        for message in [vec![0; PREFIX], [&prefix(3).unwrap()[..], b"abc"].concat()] {
+            let refused = block_on(read_unary::<RangeRequest, _>(Request::new(Endless(message.into()))));
+            assert!(refused.unwrap_err().message().contains("cardinality violation: expected <EOF>"));
         }
     }
 

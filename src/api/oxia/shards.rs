@@ -4,6 +4,9 @@ use crate::pb::oxia::{BatchRequest, ShardAssignment};
 use crate::types::Slice;
 use std::sync::Arc;
 
+/// Items of a batch: each takes a hundred times the bytes of the shortest message while it is carried out.
+const ITEMS_MAX: usize = 100_000;
+
 /// The shards, in order of their hashes. A shard's id is its lowest hash, as the protocol has it. Cheap to clone.
 #[derive(Clone)]
 pub(super) struct Shards(Arc<[Slice]>);
@@ -17,8 +20,13 @@ impl Shards {
     /// What ranges of a request are about: the text keys of its shard, or of the keyspace if it names none.
     ///
     /// # Errors
-    /// There is no such shard, or a key is of another one: ranges of its own would never find it.
+    /// There is no such shard, or a key is of another one: ranges of its own would never find it. Or there are too many items.
     pub fn slice_of(&self, request: &BatchRequest) -> Result<Slice, String> {
+        let BatchRequest { puts, deletes, delete_ranges, gets, get_ranges, .. } = request;
+        let items = puts.len() + deletes.len() + delete_ranges.len() + gets.len() + get_ranges.len();
+        if items > ITEMS_MAX {
+            return Err(format!("there are more than {ITEMS_MAX} items"));
+        }
         let Some(id) = request.shard_id else { return Ok(Slice::of(0, 1).of_text()) };
         let found = self.0.binary_search_by_key(&id, |slice| slice.first);
         let slice = found.map(|at| self.0[at]).map_err(|_| format!("there is no shard {id}"))?;
@@ -58,6 +66,14 @@ fn foreign<'k>(slice: Slice, mut keys: impl Iterator<Item = &'k String>) -> Opti
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn too_many_items_are_refused() {
+        let request = |gets| BatchRequest { gets: vec![Default::default(); gets], ..Default::default() };
+        let shards = Shards::new(1);
+        assert!(shards.slice_of(&request(ITEMS_MAX)).is_ok());
+        assert_eq!(shards.slice_of(&request(ITEMS_MAX + 1)), Err("there are more than 100000 items".into()));
+    }
     use crate::pb::oxia::{DeleteRequest, GetRequest, PutRequest};
 
     #[test]

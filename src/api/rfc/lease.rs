@@ -14,7 +14,7 @@ use crate::pb::rfc::{
 };
 use futures_util::StreamExt;
 use std::sync::Arc;
-use tonic::{Request, Status, Streaming};
+use tonic::{Code, Request, Status, Streaming};
 
 impl Rfc {
     /// The TTL that is asked for is a wish; the engine raises it to what a failover needs.
@@ -105,6 +105,10 @@ impl Rfc {
         let (header, ttl) = match self.renew(lease, credentials).await {
             Ok(ttl) => (self.header(index), ttl),
             Err(Fault::Refused(error)) => (self.header_of_error(error.message(), index), 0),
+            // It concerns this lease, not the others of the stream.
+            Err(Fault::Status(status)) if status.code() == Code::PermissionDenied => {
+                (self.header_of_error(status.message(), index), 0)
+            }
             Err(Fault::Status(status)) => return Err(status),
         };
         Ok(LeaseKeepAliveResponse { header: Some(header), lease_id: Some(lease), ttl: Some(ttl) })

@@ -221,7 +221,7 @@ impl WatchStream {
             let head =
                 |index| WatchRangeResponse { header: Some(self.rfc.header(index)), events: Vec::new() };
             let load = |image: &Bytes| engine.with_inline_value(image);
-            wire::watch_frames(&matched.events, head, engine.compacted(), load)
+            wire::watch_frames(&matched.events, head, load)
         };
         matched.frames(PROTOCOL.name, make).cloned().unwrap_or_else(make)
     }

@@ -50,13 +50,11 @@ fn put_kv_head(out: &mut Vec<u8>, key: &[u8], image: &Image<'_>) {
     put_field_head(out, KV_VALUE, image.value.len());
 }
 
-/// Events as messages with their prefixes, one for each index, behind the `head` of that index. Pairs before a removal
-/// are told if they were written after the compacted revision; `load` brings in moved-out values. Nothing, if a message
-/// would be too long to be sent.
+/// Events as messages with their prefixes, one for each index, behind the `head` of that index. `load` brings in the pairs
+/// before removals, as far as they are still there. Nothing, if a message would be too long to be sent.
 pub fn watch_frames(
     events: &[Event],
     head: impl Fn(i64) -> WatchRangeResponse,
-    compacted: i64,
     load: impl Fn(&Bytes) -> Option<Bytes>,
 ) -> Bytes {
     let index = |event: &Event| parse(&event.new).modified.main;
@@ -66,7 +64,7 @@ pub fn watch_frames(
         out.extend_from_slice(&[0; PREFIX]);
         head(index(&events[0])).encode(&mut out).expect("a vector grows");
         for event in events {
-            put_event(&mut out, event, compacted, &load);
+            put_event(&mut out, event, &load);
         }
         let Ok(prefix) = body::prefix((out.len() - start - PREFIX) as u64) else { return Bytes::new() };
         out[start..start + PREFIX].copy_from_slice(&prefix);
@@ -74,14 +72,13 @@ pub fn watch_frames(
     out.into()
 }
 
-fn put_event(out: &mut Vec<u8>, event: &Event, compacted: i64, load: impl Fn(&Bytes) -> Option<Bytes>) {
+fn put_event(out: &mut Vec<u8>, event: &Event, load: impl Fn(&Bytes) -> Option<Bytes>) {
     let new = parse(&event.new);
     if !new.is_tombstone() {
         return put_event_of(out, EventType::Put, &event.key, Some(&new));
     }
     let kind = if new.is_expiry() { EventType::Expire } else { EventType::Delete };
-    let is_known = new.modified.main > compacted && !event.previous.is_empty();
-    let previous = if is_known { load(&event.previous) } else { None };
+    let previous = if event.previous.is_empty() { None } else { load(&event.previous) };
     let previous = previous.as_ref().map(parse).filter(|previous| !previous.is_tombstone());
     put_event_of(out, kind, &event.key, previous.as_ref());
 }
@@ -173,7 +170,7 @@ mod tests {
             ..Default::default()
         };
         let load = |image: &Bytes| Some(image.clone());
-        let frames = watch_frames(&events, head, 0, load);
+        let frames = watch_frames(&events, head, load);
         let expected = [
             (
                 7,
@@ -184,17 +181,14 @@ mod tests {
             (10, vec![told(EventType::Expire, key("c"))]),
         ];
         assert_eq!(decoded(&frames), expected);
-        // What has been compacted meanwhile leaves the key.
-        let compacted = decoded(&watch_frames(&events[2..4], head, 8, load));
-        assert_eq!(compacted[0].1, [told(EventType::Delete, key("b"))]);
-        assert_eq!(compacted[1].1, expected[2].1);
-        let lost = decoded(&watch_frames(&events[2..3], head, 0, |_| None));
+        // What has been removed meanwhile leaves the key.
+        let lost = decoded(&watch_frames(&events[2..3], head, |_| None));
         assert_eq!(lost[0].1, [told(EventType::Delete, key("b"))]);
     }
 
     #[test]
     fn zeros_go_over_the_wire() {
-        let frames = watch_frames(&[event("k", image(2, 1, b""), Bytes::new())], head, 0, |_| None);
+        let frames = watch_frames(&[event("k", image(2, 1, b""), Bytes::new())], head, |_| None);
         let event = &frames[frames.len() - 17..];
         assert_eq!(event[..4], [0x12, 15, 0x08, 0x00]);
         assert_eq!(event[event.len() - 2..], [0x2a, 0x00]);

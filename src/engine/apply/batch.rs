@@ -4,6 +4,7 @@ use super::Applier;
 use super::txn::{Run, decide_all, read_txn_at};
 use crate::engine::command::{Applied, Batch, BoundPut, Op, Outcome, Put, Txn, TxnOutcome};
 use crate::engine::error::Error;
+use crate::engine::read::Room;
 use crate::mvcc::{self, Store};
 use crate::types::{KeyRange, RangeEnd};
 use bytes::Bytes;
@@ -71,7 +72,7 @@ pub(in crate::engine) fn read_batch(
     revision: i64,
 ) -> Result<Vec<TxnOutcome>, Error> {
     let snapshot = store.snapshot(revision)?;
-    let mut bytes_left = READ_BYTES_MAX;
-    let read = |txn| read_txn_at(store, &snapshot, txn, batch.slice, &mut bytes_left);
+    let mut room = Room { slice: batch.slice, bytes: READ_BYTES_MAX };
+    let read = |txn| read_txn_at(store, &snapshot, txn, &mut room);
     batch.txns.iter().map(read).collect()
 }

@@ -5,7 +5,7 @@ use crate::engine::command::{
     Applied, Attach, Binding, BoundPut, Compare, DeleteRange, Kv, Op, OpOutcome, Operand, Outcome, Put,
     Range, Refusal, Relation, Txn, TxnOutcome,
 };
-use crate::engine::read::{self, RangeResult};
+use crate::engine::read::{self, RangeResult, Room};
 use crate::metrics::METRICS;
 use crate::mvcc::{self, Snapshot, writer::Writer};
 use crate::storage::codec::{Image, Meta};
@@ -254,8 +254,8 @@ fn run_txn<'p>(
             }
             Op::Txn(txn) => OpOutcome::Txn(run_txn(store, writer, run, txn, path)?),
             Op::Attach(attach) => {
-                // A nested transaction may have deleted it in a way that the check does not foresee.
-                let _is_there = writer.attach(&attach.key, attach.lease)?;
+                let is_there = writer.attach(&attach.key, attach.lease)?;
+                debug_assert!(is_there, "the check has found it");
                 OpOutcome::Attach { revision: writer.revision() }
             }
         });
@@ -362,18 +362,16 @@ pub(in crate::engine) fn read_txn(
     store: &mvcc::Store,
     txn: &Txn,
 ) -> Result<TxnOutcome, crate::engine::Error> {
-    let mut bytes_left = usize::MAX;
-    read_txn_at(store, &store.snapshot(0)?, txn, None, &mut bytes_left)
+    let mut room = Room { slice: None, bytes: usize::MAX };
+    read_txn_at(store, &store.snapshot(0)?, txn, &mut room)
 }
 
-/// The same on a snapshot, as far as it lies in the slice. What it finds is taken off `bytes_left`; looked at after each
-/// op, so that the last one may have found more.
+/// The same on a snapshot, as far as there is room for what it finds.
 pub(super) fn read_txn_at(
     store: &mvcc::Store,
     snapshot: &Snapshot,
     txn: &Txn,
-    slice: Option<Slice>,
-    bytes_left: &mut usize,
+    room: &mut Room,
 ) -> Result<TxnOutcome, crate::engine::Error> {
     let counts = Some(store.counts());
     let succeeded = decide_all(snapshot, txn)?[0];
@@ -382,15 +380,14 @@ pub(super) fn read_txn_at(
         let Op::Range(query) = op else { continue };
         METRICS.mvcc.ranges.inc();
         let found = match query.revision {
-            0 => read::range(snapshot, query, counts)?,
+            0 => read::range_within(snapshot, query, counts, room)?,
             n if n > snapshot.revision() => return Err(Refusal::FutureRevision.into()),
             n if n < store.compacted() => return Err(Refusal::Compacted.into()),
-            n if n < 0 => read::range(snapshot, query, counts)?,
-            n => read::range(&store.snapshot(n)?, query, counts)?,
+            n if n < 0 => read::range_within(snapshot, query, counts, room)?,
+            n => read::range_within(&store.snapshot(n)?, query, counts, room)?,
         };
-        let bytes = found.kvs.iter().map(|kv| kv.key.len() + kv.image.len()).sum();
-        *bytes_left = bytes_left.checked_sub(bytes).ok_or(crate::engine::Error::TooLarge)?;
-        results.push(range_outcome(snapshot.revision(), found, slice));
+        let found = found.ok_or(crate::engine::Error::TooLarge)?;
+        results.push(range_outcome(snapshot.revision(), found, room.slice));
     }
     let outcome = TxnOutcome { revision: snapshot.revision(), succeeded, results };
     count_txn(&outcome);
