@@ -21,7 +21,8 @@ pub struct Founding {
     pub members: Vec<Member>,
     /// Whether it began the cluster, perhaps with others, and did not join one.
     pub is_new: bool,
-    /// Digest of the snapshot that all the first members began with, if they did: others must not take part.
+    /// What all the first members began with, if there were several: 0 for nothing, or a digest of the snapshot. Who began
+    /// with something else must not take part. Who joined later has none.
     pub origin: Option<u64>,
 }
 

@@ -8,7 +8,8 @@ use super::draft::Draft;
 use super::flags::{Effect, Flag};
 use super::url::{EndpointUrl, join, same_addresses};
 use super::{
-    Auth, AutoCompaction, Cluster, Compaction, Config, Discovery, Error, Initial, Note, Raft, Storage, value,
+    Auth, AutoCompaction, Cluster, Compaction, Config, Discovery, Error, Initial, Note, Raft, Storage,
+    Transport, value,
 };
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, UdpSocket};
@@ -20,6 +21,8 @@ mod listen;
 const QUOTA_DEFAULT_BYTES: u64 = 2 << 30;
 const QUOTA_ADVISED_BYTES: i64 = 8 << 30;
 const REQUEST_ADVISED_BYTES: u64 = 10 << 20;
+/// The longest request whose JSON, up to twice as long, fits into a message of `wolf.raft`, which may have 16 MiB.
+const WOLF_REQUEST_BYTES_MAX: u64 = 7 << 20;
 const ELECTION_TIMEOUT_MAX: Duration = Duration::from_millis(50_000);
 const WATCH_PROGRESS_MIN: Duration = Duration::from_millis(100);
 
@@ -95,6 +98,13 @@ impl Settings {
         let auth =
             Auth::new(&self.draft.auth_token, self.draft.auth_token_ttl_secs, self.draft.bcrypt_cost, notes)?;
         let limits = self.draft.limits;
+        let peer_transport = self.draft.peer_transport.verify()?;
+        if peer_transport.transport == Transport::Wolf && limits.request_bytes_max > WOLF_REQUEST_BYTES_MAX {
+            return invalid(format!(
+                "--max-request-bytes can be at most {WOLF_REQUEST_BYTES_MAX} with --peer-transport=wolf, whose messages are \
+                 twice as long"
+            ));
+        }
         if limits.request_bytes_max > REQUEST_ADVISED_BYTES {
             notes.push(Note::Unwise { flag: "max-request-bytes", why: "large requests delay all others" });
         }
@@ -121,7 +131,7 @@ impl Settings {
                     .map(|mib| mib.saturating_mul(1 << 20)),
                 ..storage(self.draft.storage, self.draft.quota_backend_bytes)
             },
-            peer_transport: self.draft.peer_transport.verify()?,
+            peer_transport,
             protocols: self.draft.protocols.verify()?,
             compaction,
             limits,

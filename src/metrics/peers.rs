@@ -94,6 +94,12 @@ impl Peers {
         Arc::clone(known.entry(id).or_insert_with(|| Arc::new(self.open(id))))
     }
 
+    /// The id that labels the series of a peer.
+    fn label(&self, id: u64) -> u64 {
+        self.of(id);
+        if self.known.lock().contains_key(&id) { id } else { 0 }
+    }
+
     fn open(&self, id: u64) -> Peer {
         let id = [&*hex(id)];
         Peer {
@@ -117,6 +123,12 @@ impl Peers {
         self.disconnected.with_label_values(&[&hex(me), &hex(peer)]).inc();
     }
 
+    /// It is no member any more.
+    pub fn is_gone(&self, me: u64, peer: u64) {
+        // An error says that it was never there.
+        let _ = self.active.remove_label_values(&[&hex(me), &hex(peer)]);
+    }
+
     /// Who does not lead does not know who is active.
     pub fn leads_no_more(&self) {
         self.active.reset();
@@ -124,12 +136,12 @@ impl Peers {
 
     /// Counts a snapshot on its way to a peer.
     pub fn sends_snapshot(&self, to: u64) -> Transfer {
-        self.snapshots_sent.begin(to)
+        self.snapshots_sent.begin(self.label(to))
     }
 
     /// Counts a snapshot on its way from a peer.
     pub fn receives_snapshot(&self, from: u64) -> Transfer {
-        self.snapshots_received.begin(from)
+        self.snapshots_received.begin(self.label(from))
     }
 }
 

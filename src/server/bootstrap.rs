@@ -22,6 +22,8 @@ const ASK_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long a cluster that does not answer, or does not know of us yet, is asked again.
 const JOIN_TIMEOUT: Duration = Duration::from_secs(10);
 const JOIN_PAUSE: Duration = Duration::from_millis(500);
+/// What members were made of that began with nothing; see `identity::Founding::origin`.
+const EMPTY: u64 = 0;
 
 /// Why a member can't begin.
 #[derive(Debug, thiserror::Error)]
@@ -127,7 +129,9 @@ impl<'c> Others<'c> {
                 check_running(&running, identity)?;
             }
         }
-        Ok(Founding { identity, members, is_new: true, origin: None })
+        // Who begins with nothing must not meet one that was restored from a snapshot.
+        let origin = (members.len() > 1).then_some(EMPTY);
+        Ok(Founding { identity, members, is_new: true, origin })
     }
 
     /// Learns from the members of a cluster who this one is there.

@@ -86,7 +86,8 @@ impl Doors {
 /// Settings of connections.
 pub fn connection_options(config: &Config, serves: Serves) -> connection::Options {
     connection::Options {
-        streams_max: config.listen.streams_max,
+        // The limit is for clients: a vote must not wait behind commands.
+        streams_max: if serves == Serves::Peer { u32::MAX } else { config.listen.streams_max },
         ping_interval: config.listen.keepalive.interval,
         ping_timeout: config.listen.keepalive.timeout.unwrap_or(PING_TIMEOUT),
         min_ping_time: (serves != Serves::Peer).then_some(config.listen.keepalive.min_time),

@@ -246,6 +246,14 @@ async fn a_member_that_was_restored_otherwise_is_refused() {
         cluster.leader_of(&[0, 1]).await;
         cluster.members[2].kill();
     }
+    // Nor may one take part that begins with nothing.
+    let third = &mut cluster.members[2];
+    let _ = std::fs::remove_dir_all(&third.data_dir);
+    let _ = std::fs::write(&third.log, "");
+    third.start();
+    let members: Vec<&Member> = cluster.members.iter().collect();
+    logs(&members[2..], "snapshot mismatch").await;
+    cluster.members[2].kill();
     let _ = std::fs::remove_dir_all(&cluster.members[2].data_dir);
     restore(kvist(), &file, &same);
     cluster.members[2].start();

@@ -138,7 +138,8 @@ impl Inner {
 
     /// Who calls, if that is no member any more.
     fn removed(&self, call: &MetadataMap) -> Option<MemberId> {
-        read_number(call, FROM).filter(|from| self.member.is_removed(*from))
+        let is_ours = read_number(call, CLUSTER) == Some(self.cluster);
+        read_number(call, FROM).filter(|from| is_ours && self.member.is_removed(*from))
     }
 
     /// Who says which cluster and member it means must mean us, and be a member if it says who it is.
@@ -156,7 +157,7 @@ impl Inner {
             return Err((code, msg.to_owned()));
         }
         if !metadata.contains_key(CLUSTER) {
-            tracing::warn!("a call of wolf.raft says not which cluster it means");
+            tracing::debug!("a call of wolf.raft says not which cluster it means");
         }
         match self.removed(metadata) {
             Some(from) => Err((code, format!("member {from:x} was removed from the cluster for good"))),
@@ -229,7 +230,9 @@ impl Inner {
         let mut inbox = self.inbox.lock().await;
         let Some(received) = inbox.take(piece).await.map_err(failed)? else { return Ok(vote) };
         self.check_snapshot(last).await.map_err(failed)?;
-        self.installs.install(&self.raft, vote, received).await.map_err(failed)
+        let vote = self.installs.install(&self.raft, vote, received).await.map_err(failed)?;
+        inbox.is_in_place();
+        Ok(vote)
     }
 
     /// A snapshot cannot contradict what is committed here.

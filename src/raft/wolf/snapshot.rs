@@ -199,8 +199,9 @@ pub struct Inbox {
     dir: PathBuf,
     quota: u64,
     coming: Option<Coming>,
-    /// The last one that was complete, and its length: its pieces may come again if an answer was lost.
-    complete: Option<(Id, u64)>,
+    /// The last one that was complete, its length, and whether it is in place: then its pieces may come again, since an answer
+    /// may have been lost.
+    complete: Option<(Id, u64, bool)>,
 }
 
 struct Coming {
@@ -228,7 +229,7 @@ impl Inbox {
         let Some(mut coming) = self.coming.take_if(|coming| coming.id == id && piece.offset <= coming.have)
         else {
             return match self.complete {
-                Some((complete, len)) if complete == id && end <= len => Ok(None),
+                Some((complete, len, true)) if complete == id && end <= len => Ok(None),
                 _ => Err(format!("snapshot mismatch, expected offset {have}")),
             };
         };
@@ -242,10 +243,17 @@ impl Inbox {
         let done = tokio::task::spawn_blocking(work).await.map_err(|e| e.to_string())?;
         let (coming, snapshot) = done.map_err(|e| format!("snapshot refused: {e}"))?;
         match snapshot {
-            Some(_) => self.complete = Some((id, coming.have)),
+            Some(_) => self.complete = Some((id, coming.have, false)),
             None => self.coming = Some(coming),
         }
         Ok(snapshot)
+    }
+
+    /// What was complete last is in place.
+    pub fn is_in_place(&mut self) {
+        if let Some((_, _, is_in_place)) = &mut self.complete {
+            *is_in_place = true;
+        }
     }
 }
 
