@@ -122,6 +122,11 @@ impl LeaseKeeper {
         self.term.store(term, Ordering::SeqCst);
     }
 
+    /// This member has followers again, and leads in the same term as before: everyone has `extend` more at least.
+    pub fn extend(&self, extend: Duration) {
+        self.with(|lessor, now_ms| lessor.extend(now_ms, extend.as_millis() as u64));
+    }
+
     /// This member leads no more.
     pub fn demote(&self) {
         let State { lessor, clock, renewals, .. } = &mut *self.state.lock();

@@ -82,6 +82,8 @@ struct Lease {
     is_asked: bool,
     /// What is recorded was recorded since the last promotion.
     is_own_record: bool,
+    /// Reported as expired: its revocation may be on its way.
+    is_reported: bool,
 }
 
 impl Lease {
@@ -96,6 +98,7 @@ impl Lease {
             live: false,
             is_asked: false,
             is_own_record: false,
+            is_reported: false,
         }
     }
 
@@ -276,13 +279,14 @@ impl Lessor {
         while expired.len() < limit
             && let Some(timer) = self.next_timer(now_ms)
         {
-            let lease = &self.leases[timer.slot as usize];
+            let lease = &mut self.leases[timer.slot as usize];
             if lease.generation != timer.generation {
                 continue;
             }
             if lease.deadline_ms > now_ms {
                 self.wheel.insert(lease.deadline_ms, timer);
             } else {
+                lease.is_reported = true;
                 expired.push(lease.id);
                 self.retries.push_back((now_ms.saturating_add(RETRY_MS), timer));
             }
@@ -300,7 +304,7 @@ impl Lessor {
             let slack_ms = if lease.is_recorded() { SLACK_MS } else { 0 };
             let end_ms = lease.recorded_deadline_ms(now_ms).saturating_add(slack_ms);
             lease.deadline_ms = end_ms.max(now_ms).saturating_add(extend_ms);
-            (lease.is_asked, lease.is_own_record) = (false, false);
+            (lease.is_asked, lease.is_own_record, lease.is_reported) = (false, false, false);
         }
         self.primary = true;
         self.unrecorded = None;
@@ -312,6 +316,15 @@ impl Lessor {
         }
         for slot in order {
             self.arm(slot);
+        }
+    }
+
+    /// This leader was without followers for a while, and nobody could renew: what has not been reported as expired runs for at
+    /// least `extend_ms` from now.
+    pub fn extend(&mut self, now_ms: u64, extend_ms: u64) {
+        let end_ms = self.observe(now_ms).saturating_add(extend_ms);
+        for lease in self.leases.iter_mut().filter(|lease| lease.live && !lease.is_reported) {
+            lease.deadline_ms = lease.deadline_ms.max(end_ms);
         }
     }
 

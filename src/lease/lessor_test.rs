@@ -136,6 +136,19 @@ fn promotion_does_not_believe_in_the_time_before() {
 }
 
 #[test]
+fn a_leader_that_has_followers_again_gives_time() {
+    let mut lessor = primary(0);
+    (1..=3).for_each(|id| lessor.grant(id, [5, 8, 60][id as usize - 1], 0));
+    assert_eq!(lessor.expired(5_000, ALL), [1]);
+    lessor.extend(9_000, 1_000);
+    assert_eq!(lessor.renew(1, 9_000), Renewal::Expired, "its revocation may be on its way");
+    assert_eq!(lessor.remaining(2, 9_000), Some((1_000, 8)), "nobody could renew it");
+    assert_eq!(lessor.remaining(3, 9_000), Some((51_000, 60)));
+    assert_eq!(lessor.expired(9_999, ALL), NONE);
+    assert_eq!(lessor.expired(10_000, ALL), [2]);
+}
+
+#[test]
 fn promotion_spreads_many_leases() {
     for (leases, last_ms) in [(999, 10_000), (3_000, 13_000)] {
         let mut lessor = Lessor::new(2);
@@ -281,6 +294,7 @@ enum Step {
     Renew(LeaseId),
     Expired(usize),
     Promote(u64),
+    Extend(u64),
     Demote,
     Due(bool),
     Recorded(LeaseId, Option<u64>),
@@ -300,6 +314,7 @@ fn step() -> impl Strategy<Value = Step> {
         6 => id().prop_map(Step::Renew),
         6 => prop_oneof![Just(ALL), 0usize..4].prop_map(Step::Expired),
         1 => (0u64..3_000).prop_map(Step::Promote),
+        1 => (0u64..3_000).prop_map(Step::Extend),
         1 => Just(Step::Demote),
         2 => any::<bool>().prop_map(Step::Due),
         2 => (id(), since()).prop_map(|(id, since)| Step::Recorded(id, since)),
@@ -432,6 +447,12 @@ fn apply(lessor: &mut Lessor, model: &mut Model, step: Step) {
         Step::Promote(extend) => {
             lessor.promote(now, extend);
             model.promote(extend);
+        }
+        Step::Extend(extend) => {
+            lessor.extend(now, extend);
+            for lease in model.leases.values_mut().filter(|lease| lease.retry.is_none()) {
+                lease.deadline = lease.deadline.max(now + extend);
+            }
         }
         Step::Demote => {
             lessor.demote();

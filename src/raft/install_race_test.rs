@@ -226,7 +226,8 @@ async fn our_installs_never_overlap() {
         async move { guard.install(&raft, vote, snapshot).await }
     });
     follower.raft.with_raft_state(|_| ()).await.unwrap();
-    assert_eq!(follower.finish(probes).await, Ok(Some(10)));
+    let applied = follower.finish(probes).await;
+    assert!(matches!(applied, Ok(Some(10 | 18))), "{applied:?}"); // the second one may be there already
     assert_eq!(second.await.unwrap(), Ok(vote));
     let is_done = |m: &Metrics| m.last_applied.is_some_and(|id| id.index == 18);
     follower.raft.wait(Some(PATIENCE)).metrics(is_done, "all is applied").await.unwrap();

@@ -219,6 +219,14 @@ impl Node {
         let _ = leads_in.wait_for(|now| *now != term).await; // the sender lives as long as this node
     }
 
+    /// Resolves when this member, which leads, has been without followers and has some again.
+    pub async fn until_followed_again(&self) {
+        let mut leadership = self.leadership.subscribe();
+        // The sender lives as long as this node.
+        let _ = leadership.wait_for(|now| now.leader != self.id).await;
+        let _ = leadership.wait_for(|now| now.leader == self.id).await;
+    }
+
     /// Resolves when another member says that this one was removed.
     pub async fn until_removed(&self) {
         self.activity.until_removed().await;

@@ -122,7 +122,15 @@ impl Running {
                         term
                     }
                 };
-                node.until_not_leading(term).await;
+                tokio::select! {
+                    () = node.until_not_leading(term) => {}
+                    () = async {
+                        loop {
+                            node.until_followed_again().await;
+                            leases.extend(extend);
+                        }
+                    } => {}
+                }
                 leases.demote();
             }
         }
