@@ -164,15 +164,20 @@ impl Engine {
 
     /// Asks, and turns a failure into an error. A member that leads, but does not yet decide, or no more, is asked again.
     pub(super) async fn ask(&self, whom: Whom, question: Question) -> Result<Answer> {
-        let asked = async {
+        match self.ask_once(whom, question.clone()).await {
+            Err(Error::NoLeader) if whom == Whom::Leader => {}
+            outcome => return outcome,
+        }
+        let again = async {
             loop {
+                tokio::time::sleep(AGAIN).await;
                 match self.ask_once(whom, question.clone()).await {
-                    Err(Error::NoLeader) if whom == Whom::Leader => tokio::time::sleep(AGAIN).await,
+                    Err(Error::NoLeader) => {}
                     outcome => return outcome,
                 }
             }
         };
-        tokio::time::timeout(self.limits().request_timeout, asked).await.unwrap_or(Err(Error::Timeout))
+        tokio::time::timeout(self.limits().request_timeout, again).await.unwrap_or(Err(Error::Timeout))
     }
 
     async fn ask_once(&self, whom: Whom, question: Question) -> Result<Answer> {

@@ -40,17 +40,17 @@ impl Engine {
         let Renewal::Renewed { ttl_secs, .. } = renewal else {
             return if renewal == Renewal::Demoted { Err(Error::NoLeader) } else { Ok(0) };
         };
-        match recorded {
-            Some(recorded) => match timeout(self.0.limits.request_timeout, recorded).await {
-                Ok(Ok(())) => {}
-                Ok(Err(_)) => return Err(Error::NoLeader),
-                Err(_) => return Err(Error::Timeout),
-            },
+        let Some(recorded) = recorded else {
             // Another leader may decide by now, and would not know of it.
-            None => self.confirm_leader().await?,
+            self.confirm_leader().await?;
+            return Ok(ttl_secs);
+        };
+        match timeout(self.0.limits.request_timeout, recorded).await {
+            // It may have been revoked meanwhile.
+            Ok(Ok(())) => Ok(self.0.leases.remaining(id).map_or(0, |_| ttl_secs)),
+            Ok(Err(_)) => Err(Error::NoLeader),
+            Err(_) => Err(Error::Timeout),
         }
-        // It may have been revoked meanwhile.
-        Ok(self.0.leases.remaining(id).map_or(0, |_| ttl_secs))
     }
 
     /// Records what every lease has left; the last thing before this leader hands over or stops.
