@@ -86,7 +86,7 @@ impl Node {
             is_there
         });
         let now = Instant::now();
-        for (id, heard) in heartbeats {
+        for (id, heard) in heartbeats.iter().filter(|(id, _)| **id != self.id) {
             let peer = || format!("{id:x}");
             let is_active = heard.as_ref().map(|at| at.elapsed()).is_some_and(|ago| {
                 ago < self.election_timeout * SILENCE_ELECTIONS && !self.activity.is_lost_since(*id, ago)
