@@ -122,9 +122,14 @@ impl LeaseKeeper {
         self.term.store(term, Ordering::SeqCst);
     }
 
-    /// This member has followers again, and leads in the same term as before: everyone has `extend` more at least.
-    pub fn extend(&self, extend: Duration) {
-        self.with(|lessor, now_ms| lessor.extend(now_ms, extend.as_millis() as u64));
+    /// This member leads, but has no followers: nothing ends.
+    pub fn pause(&self) {
+        self.with(|lessor, _| lessor.pause());
+    }
+
+    /// It has followers again: everyone has `extend` more at least.
+    pub fn resume(&self, extend: Duration) {
+        self.with(|lessor, now_ms| lessor.resume(now_ms, extend.as_millis() as u64));
     }
 
     /// This member leads no more.

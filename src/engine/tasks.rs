@@ -25,9 +25,6 @@ pub async fn expire_leases(engine: Engine) {
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tick.tick().await;
-        if !engine.leads() {
-            continue; // perhaps for a while only; nobody can renew meanwhile
-        }
         let term = engine.0.leases.term();
         let expired = engine.0.leases.expired(REVOKES_PER_TICK);
         for ids in expired.chunks(REVOKES_PER_ENTRY) {

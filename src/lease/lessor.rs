@@ -151,6 +151,7 @@ impl Lease {
 pub struct Lessor {
     min_ttl_secs: i64,
     primary: bool,
+    is_paused: bool,
     /// The latest time seen: two callers that read the clock before they took the lock can't turn it back.
     now_ms: u64,
     index: HashMap<LeaseId, u32>,
@@ -174,6 +175,7 @@ impl Lessor {
         Lessor {
             min_ttl_secs: min_ttl_secs.clamp(1, TTL_MAX_SECS),
             primary: false,
+            is_paused: false,
             now_ms: 0,
             index: HashMap::new(),
             leases: Vec::new(),
@@ -272,11 +274,12 @@ impl Lessor {
     }
 
     /// Up to `limit` leases whose time is up: each once, and again whenever it has not been revoked for `RETRY_MS`.
-    /// None on a demoted lessor.
+    /// None on a demoted or paused lessor.
     pub fn expired(&mut self, now_ms: u64, limit: usize) -> Vec<LeaseId> {
         let now_ms = self.observe(now_ms);
         let mut expired = Vec::new();
-        while expired.len() < limit
+        while !self.is_paused
+            && expired.len() < limit
             && let Some(timer) = self.next_timer(now_ms)
         {
             let lease = &mut self.leases[timer.slot as usize];
@@ -306,7 +309,7 @@ impl Lessor {
             lease.deadline_ms = end_ms.max(now_ms).saturating_add(extend_ms);
             (lease.is_asked, lease.is_own_record, lease.is_reported) = (false, false, false);
         }
-        self.primary = true;
+        (self.primary, self.is_paused) = (true, false);
         self.unrecorded = None;
         self.wheel = Wheel::new(now_ms);
         self.retries.clear();
@@ -319,9 +322,14 @@ impl Lessor {
         }
     }
 
-    /// This leader was without followers for a while, and nobody could renew: what has not been reported as expired runs for at
-    /// least `extend_ms` from now.
-    pub fn extend(&mut self, now_ms: u64, extend_ms: u64) {
+    /// This leader is without followers, so that nobody can renew: nothing is reported as expired until [`Lessor::resume`].
+    pub fn pause(&mut self) {
+        self.is_paused = true;
+    }
+
+    /// It has followers again: what has not been reported as expired runs for at least `extend_ms` from now.
+    pub fn resume(&mut self, now_ms: u64, extend_ms: u64) {
+        self.is_paused = false;
         let end_ms = self.observe(now_ms).saturating_add(extend_ms);
         for lease in self.leases.iter_mut().filter(|lease| lease.live && !lease.is_reported) {
             lease.deadline_ms = lease.deadline_ms.max(end_ms);

@@ -140,7 +140,9 @@ fn a_leader_that_has_followers_again_gives_time() {
     let mut lessor = primary(0);
     (1..=3).for_each(|id| lessor.grant(id, [5, 8, 60][id as usize - 1], 0));
     assert_eq!(lessor.expired(5_000, ALL), [1]);
-    lessor.extend(9_000, 1_000);
+    lessor.pause();
+    assert_eq!(lessor.expired(9_000, ALL), NONE);
+    lessor.resume(9_000, 1_000);
     assert_eq!(lessor.renew(1, 9_000), Renewal::Expired, "its revocation may be on its way");
     assert_eq!(lessor.remaining(2, 9_000), Some((1_000, 8)), "nobody could renew it");
     assert_eq!(lessor.remaining(3, 9_000), Some((51_000, 60)));
@@ -294,7 +296,8 @@ enum Step {
     Renew(LeaseId),
     Expired(usize),
     Promote(u64),
-    Extend(u64),
+    Pause,
+    Resume(u64),
     Demote,
     Due(bool),
     Recorded(LeaseId, Option<u64>),
@@ -314,7 +317,8 @@ fn step() -> impl Strategy<Value = Step> {
         6 => id().prop_map(Step::Renew),
         6 => prop_oneof![Just(ALL), 0usize..4].prop_map(Step::Expired),
         1 => (0u64..3_000).prop_map(Step::Promote),
-        1 => (0u64..3_000).prop_map(Step::Extend),
+        1 => Just(Step::Pause),
+        2 => (0u64..3_000).prop_map(Step::Resume),
         1 => Just(Step::Demote),
         2 => any::<bool>().prop_map(Step::Due),
         2 => (id(), since()).prop_map(|(id, since)| Step::Recorded(id, since)),
@@ -345,6 +349,7 @@ impl Expected {
 struct Model {
     now: u64,
     primary: bool,
+    paused: bool,
     /// Whether the last search was for all of which nothing is recorded.
     at_once: bool,
     leases: BTreeMap<LeaseId, Expected>,
@@ -373,7 +378,7 @@ impl Model {
     }
 
     fn promote(&mut self, extend: u64) {
-        (self.primary, self.at_once) = (true, false);
+        (self.primary, self.paused, self.at_once) = (true, false, false);
         for lease in self.leases.values_mut() {
             let end = lease.recorded.map_or(self.now, |at| at + SLACK_MS) + lease.ttl_ms();
             lease.deadline = end.max(self.now) + extend;
@@ -384,14 +389,15 @@ impl Model {
     /// Of the leases reported: each may be, and, if there was room, all that must be are among them. The tick in which
     /// a deadline lies may but need not be over.
     fn check_expired(&mut self, reported: &[LeaseId], limit: usize) {
-        assert!(reported.len() <= limit && (self.primary || reported.is_empty()));
+        let decides = self.primary && !self.paused;
+        assert!(reported.len() <= limit && (decides || reported.is_empty()));
         for id in reported {
             let lease = self.leases.get_mut(id).expect("a lease that exists");
             assert!(lease.deadline <= self.now, "early");
             assert!(lease.retry.is_none_or(|retry| retry <= self.now), "twice");
             lease.retry = Some(self.now + RETRY_MS);
         }
-        if self.primary && reported.len() < limit {
+        if decides && reported.len() < limit {
             let tick = self.now / TICK_MS;
             let owed = |lease: &Expected| {
                 lease.retry.map_or(lease.deadline.div_ceil(TICK_MS) <= tick, |retry| retry <= self.now)
@@ -448,8 +454,13 @@ fn apply(lessor: &mut Lessor, model: &mut Model, step: Step) {
             lessor.promote(now, extend);
             model.promote(extend);
         }
-        Step::Extend(extend) => {
-            lessor.extend(now, extend);
+        Step::Pause => {
+            lessor.pause();
+            model.paused = true;
+        }
+        Step::Resume(extend) => {
+            lessor.resume(now, extend);
+            model.paused = false;
             for lease in model.leases.values_mut().filter(|lease| lease.retry.is_none()) {
                 lease.deadline = lease.deadline.max(now + extend);
             }

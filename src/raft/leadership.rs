@@ -219,12 +219,10 @@ impl Node {
         let _ = leads_in.wait_for(|now| *now != term).await; // the sender lives as long as this node
     }
 
-    /// Resolves when this member, which leads, has been without followers and has some again.
-    pub async fn until_followed_again(&self) {
+    /// Resolves when this member, which leads, has followers, or when it has none.
+    pub async fn until_followed(&self, is_followed: bool) {
         let mut leadership = self.leadership.subscribe();
-        // The sender lives as long as this node.
-        let _ = leadership.wait_for(|now| now.leader != self.id).await;
-        let _ = leadership.wait_for(|now| now.leader == self.id).await;
+        let _ = leadership.wait_for(|now| (now.leader == self.id) == is_followed).await; // the sender lives as long as this node
     }
 
     /// Resolves when another member says that this one was removed.

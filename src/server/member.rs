@@ -122,14 +122,17 @@ impl Running {
                         term
                     }
                 };
+                let pauses = async {
+                    loop {
+                        node.until_followed(false).await;
+                        leases.pause();
+                        node.until_followed(true).await;
+                        leases.resume(extend);
+                    }
+                };
                 tokio::select! {
                     () = node.until_not_leading(term) => {}
-                    () = async {
-                        loop {
-                            node.until_followed_again().await;
-                            leases.extend(extend);
-                        }
-                    } => {}
+                    () = pauses => {}
                 }
                 leases.demote();
             }

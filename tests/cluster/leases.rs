@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::cluster::{Cluster, READY_TIMEOUT, eventually};
+use crate::cluster::{Api, Cluster, READY_TIMEOUT, eventually};
 use crate::support::is_foreign_server;
 
 /// L-5, L-6: a follower renews leases and tells what is left; a renewed lease outlives its TTL, then it expires on all.
@@ -42,6 +42,14 @@ async fn l_5_l_6_leases_by_way_of_a_follower() {
     assert_eq!(api.keep_alive(id).await.expect("keep alive"), 0);
 }
 
+/// Waits until so many seconds are left of a lease.
+async fn until_left(api: &Api, id: i64, secs: i64) {
+    eventually("some seconds to pass", READY_TIMEOUT, || async {
+        (api.time_to_live(id).await.ok()?.ttl <= secs).then_some(())
+    })
+    .await;
+}
+
 /// A leader that hands over by request tells the next one what leases have left.
 #[tokio::test(flavor = "multi_thread")]
 async fn l_9_leases_go_on_after_a_transfer() {
@@ -50,10 +58,7 @@ async fn l_9_leases_go_on_after_a_transfer() {
     let api = cluster.api(leader);
     let id = api.grant(60).await.expect("grant");
     let started = Instant::now();
-    eventually("some seconds to pass", READY_TIMEOUT, || async {
-        (api.time_to_live(id).await.ok()?.ttl <= 55).then_some(())
-    })
-    .await;
+    until_left(&api, id, 55).await;
     let next = cluster.other(leader);
     let target = cluster.id(next).await;
     api.move_leader(target).await.expect("move the leader");
@@ -83,7 +88,7 @@ async fn l_9_leases_outlive_their_leader() {
         kvist::pb::etcdserverpb::PutRequest { key: b"leased".into(), lease: renewed, ..Default::default() };
     api.kv.clone().put(put).await.expect("put");
     let granted = Instant::now();
-    tokio::time::sleep(Duration::from_secs(4)).await;
+    until_left(&api, idle, 55).await;
     let sent = Instant::now();
     assert_eq!(api.keep_alive(renewed).await.expect("keep alive"), 60);
     let answered = Instant::now();
@@ -92,7 +97,7 @@ async fn l_9_leases_outlive_their_leader() {
         cluster.members[follower].start();
         cluster.serves(follower).await;
     }
-    tokio::time::sleep(Duration::from_secs(2)).await;
+    until_left(&cluster.api(leader), renewed, 55).await;
     cluster.members[leader].kill();
     let killed = Instant::now();
     let next = cluster.leader().await;
@@ -130,7 +135,7 @@ async fn l_5_a_leader_of_before_does_not_tell_that_a_lease_is_gone() {
         cluster.members[leader].pause();
         let next = cluster.leader_of(&others).await;
         let id = cluster.api(next).grant(60).await.expect("grant");
-        // It lies before the old leader when that wakes up.
+        // It is to lie before the old leader when that wakes up; a process that stands still shows nothing to wait for.
         let asked = tokio::spawn(async move { old.keep_alive(id).await });
         tokio::time::sleep(Duration::from_millis(100)).await;
         cluster.members[leader].resume();

@@ -7,7 +7,7 @@ const PUTS: usize = 200;
 const VALUE_BYTES: usize = 2000;
 
 /// The value of a series about a peer; none where it is not shown.
-fn of_peer(member: &Member, name: &str, label: &str, peer: u64) -> Option<f64> {
+pub fn of_peer(member: &Member, name: &str, label: &str, peer: u64) -> Option<f64> {
     let text = member.scrape();
     let label = format!("{label}=\"{peer:x}\"");
     let line = text.lines().find(|line| {

@@ -239,7 +239,9 @@ async fn a_member_that_was_restored_otherwise_is_refused() {
         logs(&members[..2], refusal).await;
         logs(&members[2..], refusal).await;
         cluster.api(0).put("key-2", refusal).await.expect("put");
-        tokio::time::sleep(Duration::from_secs(1)).await;
+        for n in 0..50 {
+            cluster.api(n % 2).put("key-3", &n.to_string()).await.expect("put");
+        }
         let api = cluster.api(2);
         let status = tokio::time::timeout(Duration::from_secs(1), api.status()).await;
         assert!(!matches!(status, Ok(Ok(status)) if status.leader != 0), "it must not follow");

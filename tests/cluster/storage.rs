@@ -2,8 +2,8 @@
 
 use kvist::pb::etcdserverpb as pb;
 
-use crate::cluster::{Cluster, Plan};
-use crate::metrics::reaches;
+use crate::cluster::{Cluster, Plan, READY_TIMEOUT, eventually};
+use crate::metrics::{of_peer, reaches};
 
 /// after writes, deletes and a compaction, history has the same digest on all members at the same revision.
 #[tokio::test(flavor = "multi_thread")]
@@ -46,6 +46,7 @@ async fn a_follower_far_behind_gets_a_snapshot() {
     let api = cluster.api(leader);
     api.put("before", "1").await.expect("put");
     let lease = api.grant(600).await.expect("grant");
+    let from = cluster.id(leader).await;
     cluster.members[away].kill();
     for round in 0..300 {
         api.put(&format!("key-{}", round % 50), &round.to_string()).await.expect("put");
@@ -57,10 +58,11 @@ async fn a_follower_far_behind_gets_a_snapshot() {
         tokio::time::sleep(std::time::Duration::from_secs(patience)).await;
         cluster.members[away].start();
         cluster.serves(away).await;
-        tokio::time::sleep(std::time::Duration::from_millis(300)).await; // the line comes after the state
-        let log = cluster.members[away].log_text();
-        let is_there = |what: &str| log.contains(&format!("received and {what} database snapshot"));
-        if is_there("installed") || is_there("saved") {
+        let count = |name: &str| of_peer(&cluster.members[away], name, "From", from).unwrap_or(0.0);
+        let is_idle =
+            || async { (count("etcd_network_snapshot_receive_inflights_total") == 0.0).then_some(()) };
+        eventually("the end of a snapshot", READY_TIMEOUT, is_idle).await;
+        if count("etcd_network_snapshot_receive_success") > 0.0 {
             break;
         }
         assert!(patience < 6, "no snapshot came");
@@ -69,9 +71,8 @@ async fn a_follower_far_behind_gets_a_snapshot() {
             api.put(&format!("key-{}", round % 50), &round.to_string()).await.expect("put");
         }
     }
-    let (from, to) = (cluster.id(leader).await, cluster.id(away).await);
+    let to = cluster.id(away).await;
     reaches(&cluster.members[leader], "etcd_network_snapshot_send_success", "To", to, 1.0).await;
-    reaches(&cluster.members[away], "etcd_network_snapshot_receive_success", "From", from, 1.0).await;
     for _ in 0..2 {
         let behind = cluster.api(away);
         assert_eq!(behind.value("before").await.as_deref(), Some("1"));

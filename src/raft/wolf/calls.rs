@@ -112,7 +112,7 @@ impl Client {
             batch.refused(&waiting); // it has not left
         }
         while let Some(refused) = calls.next().await {
-            tell(refused.unwrap_or_default());
+            tell(refused.unwrap_or_default()); // of a call that failed, nothing is known
         }
     }
 
