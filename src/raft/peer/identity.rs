@@ -12,7 +12,7 @@ use tonic::{Code, Status};
 const CLUSTER: &str = "kvist-cluster";
 const FROM: &str = "kvist-from";
 const TO: &str = "kvist-to";
-/// Only in calls of members that were restored from a snapshot together.
+/// What the caller began with: `identity::Founding::origin`, hexadecimal; only in calls of the first members.
 const ORIGIN: &str = "kvist-origin";
 /// The same refusal of the same caller is logged once in this time.
 const LOG_INTERVAL: Duration = Duration::from_secs(10);
@@ -55,7 +55,7 @@ pub fn caller(headers: &HeaderMap, cluster: u64) -> Option<MemberId> {
     (number(its_cluster)? == cluster).then(|| number(member))?
 }
 
-/// Says in a call what the caller was restored from.
+/// Says in a call what the caller began with.
 pub fn sign_origin(origin: u64, metadata: &mut MetadataMap) {
     metadata.insert(ORIGIN, format!("{origin:x}").parse().expect("hexadecimal digits are ASCII"));
 }
@@ -74,7 +74,7 @@ pub struct Gate {
 }
 
 impl Gate {
-    /// For calls to `me`, which was restored from `origin`; `is_removed` knows who was a member and is none any more.
+    /// For calls to `me`, which began with `origin`; `is_removed` knows who was a member and is none any more.
     pub fn new(
         me: Identity,
         origin: Option<u64>,
@@ -109,7 +109,7 @@ impl Gate {
             && origin != own
         {
             return Err(self.refuse(format!(
-                "snapshot mismatch: member {from:x} was restored from another snapshot than {:x}, or with other flags",
+                "snapshot mismatch: member {from:x} was restored from another snapshot than {:x}, or from none, or with other flags",
                 self.me.member
             )));
         }

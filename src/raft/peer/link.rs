@@ -114,13 +114,13 @@ impl Links {
         Links(Arc::new(All { me, origin: None, connector, patience, links: Mutex::default() }))
     }
 
-    /// The same for a member that was restored from `origin`. Before the first use.
+    /// The same for a member that began with `origin`. Before the first use.
     pub fn with_origin(mut self, origin: Option<u64>) -> Links {
         Arc::get_mut(&mut self.0).expect("nobody else has it yet").origin = origin;
         self
     }
 
-    /// What this member was restored from.
+    /// What this member began with.
     pub fn origin(&self) -> Option<u64> {
         self.0.origin
     }

@@ -54,7 +54,7 @@ const CLUSTER: &str = "wolf-cluster";
 const TARGET: &str = "wolf-target";
 /// Who calls; decimal.
 const FROM: &str = "wolf-from";
-/// Digest of what the caller was restored from, decimal; only if it was.
+/// What the caller began with, decimal; only in calls of the first members.
 const ORIGIN: &str = "wolf-origin";
 /// `1` in answers to a caller that was removed from the cluster.
 const REMOVED: &str = "wolf-removed";
@@ -91,7 +91,7 @@ pub struct Options {
     pub dir: PathBuf,
     /// Bytes that the database of a received snapshot may have.
     pub quota: u64,
-    /// Digest of what this member was restored from, if it was, together with others.
+    /// What this member began with, if it is one of the first of several.
     pub origin: Option<u64>,
 }
 

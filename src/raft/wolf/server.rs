@@ -153,7 +153,7 @@ impl Inner {
         if let (Some(origin), Some(own)) = (read_number(metadata, ORIGIN), self.options.origin)
             && origin != own
         {
-            let msg = "snapshot mismatch: the caller was restored from another snapshot, or with other flags";
+            let msg = "snapshot mismatch: the caller was restored from another snapshot, or from none, or with other flags";
             return Err((code, msg.to_owned()));
         }
         if !metadata.contains_key(CLUSTER) {
